@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 import traceback
 from typing import Annotated
 
 import typer
 
-from torghut_core.cli import audit, authoring, catalog, maintenance, market_data, reports, research, status, trading
+from torghut_core.cli import (
+    audit,
+    authoring,
+    catalog,
+    maintenance,
+    market_data,
+    reports,
+    research,
+    status,
+    sweeps,
+    trading,
+)
 from torghut_core.cli.help import Group
+from torghut_core.cli.options import INTERRUPTED
 from torghut_core.errors import CatalogError, InputError, TorghutError
 from torghut_core.telemetry import logs
-
-INTERRUPTED = 128 + signal.SIGINT
-"""The exit code after Ctrl-C, of a command that did not finish."""
 
 app = typer.Typer(
     name="torghut",
@@ -33,6 +41,7 @@ app = typer.Typer(
 )
 for part in (
     research,
+    sweeps,
     reports,
     trading,
     status,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,8 @@ Url = Annotated[
 Host = Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the audit log.")]
 STATE = Path(".torghut")
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code after Ctrl-C, of a command that did not finish."""
 
 
 def catalog_path(path: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torghut_core.research.backtests import Backtest
     from torghut_core.research.decisions_only import Decided
     from torghut_core.research.live_day import LiveDay
+    from torghut_core.research.sweep_results import SweepResult
 
 
 MOST_LINES = 20
@@ -49,24 +51,26 @@ def new_console() -> Console:
 
 
 class _Rate(TextColumn):
-    """Events per second, and the events so far if their total is not known."""
+    """Events per second, or whatever is counted, and how many so far if their total is not known."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
         super().__init__("")
+        self._unit = unit
 
     def render(self, task: Any) -> Text:
         speed = task.finished_speed or task.speed
-        count = f"{task.completed:,.0f} events  " if task.total is None else ""
-        return Text(count + (f"{speed:,.0f} events/s" if speed else ""))
+        count = f"{task.completed:,.0f} {self._unit}  " if task.total is None else ""
+        digits = 0 if speed and speed >= 10 else 1  # a slow one says something too
+        return Text(count + (f"{speed:,.{digits}f} {self._unit}/s" if speed else ""))
 
 
 @contextmanager
-def progress(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on standard error; gives the function to call with the number of events so far.
+def progress(total: int | None, label: str, unit: str = "events") -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on standard error; gives the function to call with the number of events, or other units, so far.
 
     It is drawn from the first call on, so that an error before that is a message alone.
     """
-    columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn()]
+    columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(unit), TimeRemainingColumn()]
     bar = Progress(*columns, console=Console(stderr=True), transient=False)
     task = bar.add_task(label, total=total)
 
@@ -248,6 +252,46 @@ def _example(done: Backtest) -> str:
         if found:
             return str(found[0]["decision_hash"])[:12]
     return ""
+
+
+def print_sweep(done: SweepResult, folder: Path, belief: str) -> None:
+    """Print the best sets with their figures, why others have none, and how far the best one can be believed."""
+    from torghut_core.research.figures import FIGURES, unknown
+    from torghut_core.research.search import value_text
+    from torghut_core.research.sweep_page import COLUMNS, figure_text
+
+    console = new_console()
+    name = done.objective.name
+    columns = [name, *(column for column in COLUMNS if column != name)]
+    table = _plain_table("set", *(axis.path for axis in done.axes), *(FIGURES[column].label for column in columns))
+    for trial in done.best[: MOST_LINES // 2]:
+        params = [value_text(trial.params[axis.path]) for axis in done.axes]
+        figures = [figure_text(column, trial.figures.get(column, math.nan)) for column in columns]
+        table.add_row(f"{trial.number:,}", *params, *figures)
+    console.print()
+    if done.best:
+        console.print(table)
+    elif done.outcomes["done"]:
+        example = next(trial.figures for trial in done.trials if trial.figures)
+        console.print(
+            f"no set has a {FIGURES[name].label}: {unknown(example).get(name, 'it is not computed for this run')} "
+            "(choose another --objective, such as total_return_pct)",
+            style="yellow",
+            markup=False,
+        )
+    counts = done.outcomes
+    for reason, count in list(done.reasons.items())[:MOST_LINES]:
+        console.print(f"{counted(count, 'set')} without a result: {reason}", style="yellow", markup=False)
+    if len(done.reasons) > MOST_LINES:
+        console.print(f"and {counted(len(done.reasons) - MOST_LINES, 'other reason')}", style="yellow")
+    console.print()
+    console.print(
+        f"[bold]{len(done.trials):,}[/] of {counted(done.total, 'set')}: {counts['done']:,} done, {counts['invalid']:,} invalid,"
+        f" {counts['failed']:,} failed; {done.fresh:,} of them now, {done.way}"
+    )
+    if belief:
+        console.print(belief, markup=False)
+    console.print(f"page: {folder / 'page.html'}", markup=False)
 
 
 def print_explanation(found: dict[str, Any]) -> None:

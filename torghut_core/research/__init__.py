@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torghut_core.research.notebook import backtest
     from torghut_core.research.performance import BarSeries, Curve, account_curve, bar_series
     from torghut_core.research.replay import Replay, example_catalogs, open_replay
+    from torghut_core.research.sweep import Sweep, Trial, open_sweep
     from torghut_core.research.trips import RoundTrip, round_trips
     from torghut_core.trading.totals import Result
 
@@ -31,12 +32,15 @@ __all__ = [
     "Replay",
     "Result",
     "RoundTrip",
+    "Sweep",
+    "Trial",
     "account_curve",
     "backtest",
     "bar_series",
     "example_catalogs",
     "load_catalog",
     "open_replay",
+    "open_sweep",
     "round_trips",
     "run_backtest",
     "tape_generation",
@@ -50,6 +54,7 @@ _HOMES = {
     "torghut_core.research.performance": ("BarSeries", "Curve", "account_curve", "bar_series"),
     "torghut_core.research.replay": ("Replay", "example_catalogs", "open_replay"),
     "torghut_core.research.trips": ("RoundTrip", "round_trips"),
+    "torghut_core.research.sweep": ("Sweep", "Trial", "open_sweep"),
     "torghut_core.trading.totals": ("Result",),
 }
 """Where each name lives: imported when it is first used, for the loop takes 0.5 s to import."""

@@ -115,7 +115,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             created_at=SYSTEM_CLOCK.wall(),
             author=load_settings().torghut_author or login(),
             strategy=", ".join(each.name for each in entries),
-            params=plain({each.name: each.params for each in entries} if params is None else params),
+            params=plain({each.name: dict(each.params) for each in entries} if params is None else params),
             universe=sorted({symbol for each in entries for symbol in each.symbols}),
             began_at=began_at,
             ended_at=ended_at,
@@ -124,7 +124,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             code=code,
             data_digest=content_digest([each["sha256"] for each in data]),
             data=data,
-            costs=plain(broker.params) if broker else {},
+            costs=plain(broker.model_dump()["params"]) if broker else {},
             figures={name: float(value) if math.isfinite(value) else None for name, value in figures.items()},
             **more,
         )

@@ -7,6 +7,7 @@ import copy
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
+from torghut_core.errors import InputError
 from torghut_core.model.corporate_actions import CorporateAction
 from torghut_core.model.market import Batch
 from torghut_core.ports import Source
@@ -16,14 +17,20 @@ from torghut_core.trading.loop import BATCH_SIZE
 class KeptTape(Source):
     """A source that plays what another one, a tape, has played; any number of times.
 
+    Parameters
+    ----------
+    params : that source; its batches, at least one; and its corporate actions.
+
     Attributes
     ----------
-    params : the batches of source events, and the corporate actions.
+    source : what was read.
+    began_at, ended_at : the loop's time at the first and the last event, ns.
     """
 
-    def __init__(self, params: tuple[Sequence[Batch], Sequence[CorporateAction]]) -> None:
+    def __init__(self, params: tuple[Source, Sequence[Batch], Sequence[CorporateAction]]) -> None:
         super().__init__(params)
-        self._kept, self._actions = params
+        self.source, self._kept, self._actions = params
+        self.began_at, self.ended_at = int(self._kept[0].now[0]), int(self._kept[-1].now[-1])
 
     @classmethod
     def of(cls, source: Source) -> KeptTape:
@@ -31,20 +38,22 @@ class KeptTape(Source):
 
         Raises
         ------
-        TapeError : as `Source.batches`.
+        InputError : there is no event; or as `Source.batches`.
         """
 
         async def read() -> list[Batch]:
             async with aclosing(source.batches(BATCH_SIZE)) as batches:  # type: ignore[type-var]  # a generator
                 return [batch async for batch in batches]
 
-        return cls((asyncio.run(read()), tuple(source.corporate_actions())))
+        batches = asyncio.run(read())
+        if not batches:
+            raise InputError("there is no event on the tapes")
+        return cls((source, batches, tuple(source.corporate_actions())))
 
     async def batches(self, size: int) -> AsyncIterator[Batch]:
         """Yield the batches, with symbol numbers of their own; see `Source.batches`."""
-        symbols = copy.deepcopy(self._kept[0].symbols) if self._kept else None
+        symbols = copy.deepcopy(self._kept[0].symbols)
         for kept in self._kept:
-            assert symbols is not None
             rest = Batch.of(symbols, kept.start, kept.now, kept.trades, kept.quotes, kept.bars)
             rest.duplicates = kept.duplicates
             while len(rest) > size:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
+import random
 import re
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 import msgspec
 
+from torghut_core.audit.values import plain
 from torghut_core.catalog import Catalog, StrategyEntry, did_you_mean
 from torghut_core.catalog.marked_yaml import Node, parse
 from torghut_core.errors import CatalogError, InputError, NotFoundError
@@ -19,6 +25,12 @@ ParameterSet: TypeAlias = Mapping[str, Any]
 
 MOST_VALUES = 100_000
 """Values of an axis at most."""
+
+ROUND = 8
+"""Sets that a search which learns asks for at once: so many whatever the number of workers, which so changes nothing."""
+
+LARGE_ROUND = 4_096
+"""The same of a search that does not learn."""
 
 _RANGE = re.compile(r"([^:]+):([^:]+):([^:]+)")
 _FIXED = ("name", "use", "version", "enabled")
@@ -81,6 +93,13 @@ def one_strategy(catalog: Catalog, name: str) -> Catalog:
             return catalog.with_(strategies=(entry.model_copy(update={"enabled": True}).moved(entry.place),))
     names = [entry.name for entry in catalog.strategies]
     raise NotFoundError(f"the catalog has no strategy {name!r} ({did_you_mean(name, names) or 'it has none at all'})")
+
+
+def value_text(value: Any) -> str:
+    """A value of a set, as a person writes it."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return value if isinstance(value, str) else json.dumps(plain(value))
 
 
 def _field(path: str, catalog: Catalog, host: PluginHost) -> tuple[StrategyEntry, tuple[str, ...]]:
@@ -171,3 +190,158 @@ def _range(*ends: str) -> Iterator[Any]:
     for number in range(count):
         value = first + number * step
         yield int(value) if is_whole else value
+
+
+class Search(ABC):
+    """Gives the sets of a sweep, round by round; the same for the same axes, seed and values.
+
+    Attributes
+    ----------
+    total : how many sets it gives in all.
+    """
+
+    total: int
+
+    @abstractmethod
+    def ask(self) -> Sequence[ParameterSet]:
+        """Give the next round; an empty one at the end."""
+
+    @abstractmethod
+    def tell(self, values: Sequence[float]) -> None:
+        """Take the values of the round, the higher the better; NaN for a set without one."""
+
+
+def new_search(name: str, axes: Sequence[Axis], trials: int | None, seed: int) -> Search:
+    """Make the search of a name: ``grid``, ``random`` or ``tpe``.
+
+    Raises
+    ------
+    InputError : there is no such search, nothing is varied, or optuna is missing.
+    """
+    if not axes:
+        raise InputError("nothing is varied: name what is, as in --set 'params.fast=5:50:5'")
+    if name == "grid":
+        if trials is not None:
+            raise InputError("--trials: a grid tries every set (choose --search random or tpe, or leave it out)")
+        return Listed(axes, range(_size(axes)))
+    if name == "random":
+        return Listed(axes, _drawn(_size(axes), 100 if trials is None else trials, seed))
+    if name == "tpe":
+        return Tpe(axes, 100 if trials is None else trials, seed)
+    raise InputError(f"there is no search {name!r} (use one of grid, random, tpe)")
+
+
+def first_sets(axes: Sequence[Axis]) -> Iterator[ParameterSet]:
+    """Yield the first sets of the grid, so many that one of them should be valid."""
+    return (_set(axes, number) for number in range(min(_size(axes), LARGE_ROUND)))
+
+
+def _size(axes: Sequence[Axis]) -> int:
+    return math.prod(len(axis.values) for axis in axes)
+
+
+def _drawn(size: int, count: int, seed: int) -> Sequence[int]:
+    """So many different numbers below `size`, or all of them; more for the same seed begin with the fewer."""
+    if count >= size:
+        return range(size)
+    chance = random.Random(seed)
+    drawn: dict[int, None] = {}
+    while len(drawn) < count:
+        drawn[chance.randrange(size)] = None
+    return list(drawn)
+
+
+class Listed(Search):
+    """Sets that are known from the start, by their numbers in the grid of all; the last axis changes first."""
+
+    def __init__(self, axes: Sequence[Axis], numbers: Sequence[int]) -> None:
+        self.total = len(numbers)
+        self._axes = axes
+        self._numbers = numbers
+        self._given = 0
+
+    def ask(self) -> Sequence[ParameterSet]:
+        """See `Search.ask`."""
+        numbers = self._numbers[self._given : self._given + LARGE_ROUND]
+        self._given += len(numbers)
+        return [_set(self._axes, number) for number in numbers]
+
+    def tell(self, values: Sequence[float]) -> None:
+        """Learn nothing."""
+
+
+def _set(axes: Sequence[Axis], number: int) -> ParameterSet:
+    chosen = {}
+    for axis in reversed(axes):
+        number, place = divmod(number, len(axis.values))
+        chosen[axis.path] = axis.values[place]
+    return {axis.path: chosen[axis.path] for axis in axes}
+
+
+class Tpe(Search):
+    """Optuna's tree-structured Parzen estimator: tries more where the values were good; no set twice.
+
+    Of an axis of numbers it knows the order, of another one only which value was taken. Bergstra et al., Algorithms for
+    Hyper-Parameter Optimization, 2011.
+    """
+
+    def __init__(self, axes: Sequence[Axis], trials: int, seed: int) -> None:
+        try:
+            import optuna
+        except ImportError:
+            raise InputError("--search tpe needs optuna (pip install 'torghut[research]')") from None
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.total = min(trials, _size(axes))
+        self._axes = axes
+        self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        self._ints = optuna.distributions.IntDistribution
+        self._kinds = optuna.distributions.CategoricalDistribution
+        self._failed = optuna.trial.TrialState.FAIL
+        self._values: dict[tuple[int, ...], float] = {}
+        self._round: list[tuple[Any, tuple[int, ...]]] = []
+        self._rest = (tuple(places) for places in itertools.product(*(range(len(axis.values)) for axis in axes)))
+
+    def ask(self) -> Sequence[ParameterSet]:
+        """See `Search.ask`."""
+        for _ in range(min(ROUND, self.total - len(self._values))):
+            self._round.append(self._new())
+        return [
+            {axis.path: axis.values[place] for axis, place in zip(self._axes, places, strict=True)}
+            for _, places in self._round
+        ]
+
+    def tell(self, values: Sequence[float]) -> None:
+        """See `Search.tell`."""
+        for (trial, places), value in zip(self._round, values, strict=True):
+            self._values[places] = value
+            self._tell(trial, value)
+        self._round.clear()
+
+    def _new(self) -> tuple[Any, tuple[int, ...]]:
+        """A set that was not asked for before; the next of the grid where the estimator has no new one."""
+        asked = {places for _, places in self._round}
+        spaces = {axis.path: self._space(axis) for axis in self._axes}
+        for _ in range(4 * ROUND):
+            trial = self._study.ask(spaces)
+            places = tuple(trial.params[axis.path] for axis in self._axes)
+            if places in self._values:
+                self._tell(trial, self._values[places])
+            elif places in asked:
+                self._study.tell(trial, state=self._failed)
+            else:
+                return trial, places
+        places = next(places for places in self._rest if places not in self._values and places not in asked)
+        self._study.enqueue_trial({axis.path: place for axis, place in zip(self._axes, places, strict=True)})
+        return self._study.ask(spaces), places
+
+    def _space(self, axis: Axis) -> Any:
+        """What optuna chooses from: the places of the values."""
+        count = len(axis.values)
+        is_ordered = all(isinstance(value, int | Decimal) and not isinstance(value, bool) for value in axis.values)
+        return self._ints(0, count - 1) if is_ordered else self._kinds(range(count))
+
+    def _tell(self, trial: Any, value: float) -> None:
+        if math.isnan(value):
+            self._study.tell(trial, state=self._failed)
+        else:
+            self._study.tell(trial, value)

@@ -30,8 +30,9 @@ from torghut_core.research.backtests import Backtest, load_catalog, on_tapes, ru
 from torghut_core.research.kept_tape import KeptTape
 from torghut_core.research.performance import Curve
 from torghut_core.research.replay import gates_of
-from torghut_core.research.search import Axis, ParameterSet, one_strategy, parse_axis
+from torghut_core.research.search import Axis, ParameterSet, first_sets, one_strategy, parse_axis
 from torghut_core.research.workers import Lost, Processes
+from torghut_core.timestamps import EARLIEST, LATEST
 from torghut_core.trading.gates import Gates
 
 COUNTS = ("decisions", "denied", "orders", "fills")
@@ -74,6 +75,8 @@ class _Task(NamedTuple):
     number: int
     params: ParameterSet
     has_curve: bool
+    since: int
+    until: int
 
 
 @dataclass(frozen=True)
@@ -116,19 +119,40 @@ class Runner:
         generation = build(self.catalog.with_(strategies=tuple(changed)), self.host, defaults=self.limits)
         return replace(generation, source=self.tape)
 
-    def run(self, params: ParameterSet) -> Backtest:
-        """Run the backtest of a set; raises as `generation` and `run_backtest`."""
-        gates = msgspec.structs.replace(self.gates)
-        return run_backtest(self.generation(params), gates=gates, allow_shorts=self.allow_shorts, name="sweep")
+    def first_generation(self) -> Generation:
+        """Build the first set that is valid.
+
+        Raises
+        ------
+        InputError : none is.
+        """
+        reason = ""
+        for params in first_sets(self.axes):
+            try:
+                return self.generation(params)
+            except CatalogError as error:
+                reason = reason or _reason(error)
+        raise InputError(f"no set is valid, the first one because of {reason}")
+
+    def run(self, params: ParameterSet, since: int = EARLIEST, until: int = LATEST) -> Backtest:
+        """Run the backtest of a set; takes and raises what `generation` and `run_backtest` do."""
+        return run_backtest(
+            self.generation(params),
+            gates=msgspec.structs.replace(self.gates),
+            allow_shorts=self.allow_shorts,
+            name="sweep",
+            since=since,
+            until=until,
+        )
 
     def trial(self, task: _Task) -> Trial:
         """Try a set; nothing that its plugins do is raised."""
-        number, params, has_curve = task
+        number, params, has_curve, since, until = task
         made = partial(Trial, number=number, params=params)
         try:
-            done = self.run(params)
+            done = self.run(params, since, until)
         except CatalogError as error:
-            return made(outcome=Outcome.INVALID, reason="; ".join(map(_short, error.problems)))
+            return made(outcome=Outcome.INVALID, reason=_reason(error))
         except TorghutError as error:
             return made(outcome=Outcome.FAILED, reason=str(error))
         except Exception as error:  # a fault of ours belongs to its trial too, and others go on
@@ -147,24 +171,34 @@ class Sweep:
     Attributes
     ----------
     runner : runs a single set.
+    generation : of the first set that is valid.
     way : how sets are evaluated, for people: "on 2 workers".
     """
 
     def __init__(self, runner: Runner, workers: int) -> None:
         self.runner = runner
+        self.generation = runner.first_generation()
         self.way = f"on {workers} worker{'s' if workers > 1 else ''}"
         self._processes = Processes(runner.trial, workers)
 
-    def evaluate(self, sets: Iterable[ParameterSet], *, first: int = 0, has_curve: bool = False) -> Iterator[Trial]:
+    def evaluate(
+        self,
+        sets: Iterable[ParameterSet],
+        *,
+        has_curve: bool = False,
+        since: int = EARLIEST,
+        until: int = LATEST,
+    ) -> Iterator[Trial]:
         """Yield a trial for each set, in their order.
 
         Parameters
         ----------
         sets : taken as they are needed.
-        first : the number of the first one.
         has_curve : whether each trial has its equity curve.
+        since, until : the part of the tape that is traded, as `run_backtest` takes it.
         """
-        tasks = (_Task(number, params, has_curve) for number, params in enumerate(sets, first))
+        tasks = (_Task(number, params, has_curve, since, until) for number, params in enumerate(sets))
+        first = 0
         early: dict[int, Trial] = {}
         for task, result in self._processes.run(tasks):
             is_lost = isinstance(result, Lost)
@@ -185,7 +219,7 @@ def open_sweep(
     axes: Sequence[str],
     *,
     strategy: str | None = None,
-    workers: int | None = None,
+    workers: str | None = None,
     actions: Sequence[Path] = (),
     settings: Settings | None = None,
 ) -> Iterator[Sweep]:
@@ -197,7 +231,7 @@ def open_sweep(
     tapes : what to trade on; empty for those that the catalog's own source names.
     axes : what is varied, as `parse_axis` takes it.
     strategy : trades alone; all of the catalog's where None.
-    workers : processes; one for each processor where None.
+    workers : how many processes; one for each processor where None.
     actions : tapes of corporate actions; empty for those that the catalog's own source names.
     settings : of the environment where None.
 
@@ -224,11 +258,19 @@ def open_sweep(
         allow_shorts=settings.trading_allow_shorts,
         limits=settings.limits,
     )
-    sweep = Sweep(runner, workers or len(os.sched_getaffinity(0)))
+    sweep = Sweep(runner, _count(workers))
     try:
         yield sweep
     finally:
         sweep.close()
+
+
+def _count(workers: str | None) -> int:
+    if workers is None:
+        return len(os.sched_getaffinity(0))
+    if not (workers.isascii() and workers.isdigit() and int(workers)):
+        raise InputError(f"--workers {workers}: is not a number of processes")
+    return int(workers)
 
 
 def _kept(catalog: Catalog, host: PluginHost) -> KeptTape:
@@ -259,7 +301,10 @@ def _place(axis: Axis) -> tuple[str, tuple[str, ...]]:
     return axis.strategy, axis.keys
 
 
-def _short(problem: Problem) -> str:
-    """A problem without its place, which has another value."""
-    key = problem.key.partition("].")[2] or problem.key
-    return f"{key}: {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
+def _reason(error: CatalogError) -> str:
+    """The problems without their places, which have other values."""
+    return "; ".join(
+        f"{problem.key.partition('].')[2] or problem.key}: {problem.message}"
+        + (f" ({problem.hint})" if problem.hint else "")
+        for problem in error.problems
+    )

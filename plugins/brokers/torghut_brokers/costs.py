@@ -347,7 +347,6 @@ class Slippage(Params):
         help="for taking all of an event's volume, basis points; a share costs its square root of that",
     )
 
-
     def times(self, factor: Decimal) -> Self:
         """Return the slippage with all its rates multiplied."""
         return self.model_copy(update={name: getattr(self, name) * factor for name in type(self).model_fields})

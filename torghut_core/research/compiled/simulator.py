@@ -51,7 +51,8 @@ from torghut_core.research.compiled.walk import (
     UNITS_OF_ONE,
     walk,
 )
-from torghut_core.research.performance import BarSeries, Curve, RoundTrip, account_curve, round_trips
+from torghut_core.research.performance import BarSeries, Curve, account_curve
+from torghut_core.research.trips import RoundTrip, round_trips
 from torghut_core.timestamps import DAY
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import BATCH_SIZE

@@ -1,0 +1,409 @@
+"""A sweep: what is varied, that each trial is the backtest that it would be alone, and that nothing stops the others."""
+
+import itertools
+import os
+import signal
+import textwrap
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from support.effort import many
+from torghut_core.errors import InputError, StateError
+from torghut_core.installation.settings import load_settings
+from torghut_core.research import load_catalog, open_sweep, run_backtest, tape_generation
+from torghut_core.research.search import Axis, new_search
+from torghut_core.research.sweep import Outcome
+from torghut_core.research.sweep_results import Objective, folder_name, identity, keep, open_table, run_sweep
+
+CATALOG = """
+version: 1
+pipelines:
+  trading:
+    source: {use: replay, params: {bar_step: 1Hour}}
+    stages: [{use: indicators}]
+    broker: {use: simulated, params: {cash: "100000", fees: {"*": {bps: "2"}}}}
+strategies:
+  - {name: one, use: swept, base_timeframe: 1Hour, symbols: [SPY], params: {fast: 12}}
+"""
+
+PLUGIN = """
+import os
+
+from torghut_core import Strategy, hookimpl, param
+from torghut_core.features import close, ema
+import pydantic
+
+
+class Swept(Strategy):
+    class Params(Strategy.Params):
+        fast: int = param(5, ge=2, le=100, help="bars")
+        slow: int = param(20, ge=2, le=100, help="bars")
+        quantity: float = param(10, gt=0, help="units")
+        fault: str = param("", help="what goes wrong")
+
+        @pydantic.model_validator(mode="after")
+        def _in_order(self):
+            if self.fast >= self.slow:
+                raise ValueError("fast is below slow")
+            return self
+
+    def features(self):
+        return {"fast": ema(close, self.params.fast), "slow": ema(close, self.params.slow)}
+
+    def on_signal(self, signal, context):
+        if self.params.fault == "exit":
+            os._exit(7)
+        if self.params.fault == "raise":
+            raise ValueError("as asked")
+        if self.params.fault == "print":
+            print("noise")
+        return context.target(self.params.quantity if signal.fast > signal.slow else 0, because="trend")
+
+
+@hookimpl
+def register_strategies(register):
+    register("swept", Swept)
+"""
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory):
+    """The folder of the plugin: one for all tests, for a process imports it once."""
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "swept.py").write_text(PLUGIN)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, plugins):
+    """A folder with a catalog, the plugin that it trades and a tape of 30 days of hours."""
+    chance = np.random.default_rng(5)
+    price = (100 * np.exp(np.cumsum(chance.normal(0, 0.004, 720)))).round(2)
+    start = np.datetime64("2026-01-05", "ns") + np.arange(720) * np.timedelta64(3600, "s")
+    columns = {
+        "open": price,
+        "high": price + 0.5,
+        "low": price - 0.5,
+        "close": np.roll(price, -1),
+        "volume": price * 0 + 9,
+    }
+    columns["high"] = np.maximum(columns["high"], columns["close"])
+    columns["low"] = np.minimum(columns["low"], columns["close"])
+    table = {"symbol": ["SPY"] * 720, "event_ts": pa.array(start).cast(pa.timestamp("ns", "UTC")), **columns}
+    pq.write_table(pa.table(table), tmp_path / "bars.parquet")
+    (tmp_path / "catalog.yaml").write_text(textwrap.dedent(CATALOG))
+    monkeypatch.setenv("TORGHUT_PLUGIN_PATH", str(plugins))
+    return tmp_path
+
+
+def opened(place, *axes, **options):
+    return open_sweep(place / "catalog.yaml", [place / "bars.parquet"], axes, **{"workers": "2"} | options)
+
+
+def grid(sweep):
+    axes = sweep.runner.axes
+    return [
+        dict(zip([axis.path for axis in axes], values, strict=True))
+        for values in itertools.product(*(axis.values for axis in axes))
+    ]
+
+
+def swept(place, *axes, folder="out", search="grid", trials=None, seed=0, objective="sharpe", **options):
+    """Run a sweep as the command does; its result, and the table's file."""
+    with opened(place, *axes, **options) as sweep:
+        plan = new_search(search, sweep.runner.axes, trials, seed)
+        goal = Objective(objective)
+        whose = identity(sweep, search, plan, seed, goal)
+        with open_table(place / folder, whose, sweep.runner.axes) as table:
+            done = run_sweep(sweep, plan, goal, table)
+            kept = keep(place / folder, done, sweep, search, place / "state")
+    return done, kept
+
+
+def rows(place, folder="out"):
+    return pq.read_table(place / folder / "trials.parquet")
+
+
+# What is varied.
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ("5:20:5", (5, 10, 15, 20)),
+        ("5:19:5", (5, 10, 15)),
+        ("0.1:0.3:0.1", (Decimal("0.1"), Decimal("0.2"), Decimal("0.3"))),
+        ("20,50,100", (20, 50, 100)),
+        ("7", (7,)),
+    ],
+)
+def test_values_are_exact(place, values, expected):
+    """A range has both its ends, and decimals are what is written."""
+    with opened(place, f"params.quantity={values}") as sweep:
+        (axis,) = sweep.runner.axes
+    assert [(type(value), value) for value in axis.values] == [(type(value), value) for value in expected]
+
+
+@pytest.mark.parametrize(
+    ("axis", "said"),
+    [
+        ("params.fats=1,2", "params.fast, params.slow"),
+        ("timeframe=1Min", "base_timeframe"),
+        ("name=a,b", "nothing to vary"),
+        ("strategies.two.params.fast=1", "there are: one"),
+        ("params.fast", "PATH=VALUES"),
+        ("params.fast=", "has no values"),
+        ("params.fast=5:1:1", "range without values"),
+        ("params.fast=1:5:0", "range without values"),
+        ("params.fast=a:b:c", "not a range"),
+        ("params.fast=1:2000000000:1", "at most"),
+        ("params.fast=3,3", "twice"),
+        ("params.fast=[1", "not closed"),
+    ],
+)
+def test_what_cannot_be_varied_is_an_error_that_says_what_can(place, axis, said):
+    """A wrong name lists what there is; wrong values say what is wrong with them."""
+    with pytest.raises(InputError, match=f"--set {axis[:8].replace('.', '[.]')}.*{said}"), opened(place, axis):
+        pass
+
+
+def test_of_several_strategies_one_is_named(place):
+    """Without a name the error has those that there are; with it each may be varied."""
+    text = CATALOG + "  - {name: two, use: swept, base_timeframe: 1Hour, symbols: [SPY]}\n"
+    (place / "catalog.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"one, two.*--strategy NAME.*strategies\.NAME\.params\.fast"):
+        opened(place, "params.fast=3").__enter__()
+    with opened(place, "params.fast=3", strategy="two") as sweep:
+        assert [entry.name for entry in sweep.runner.catalog.strategies] == ["two"]
+    with opened(place, "strategies.two.params.fast=3,4", "strategies.one.params.slow=30") as sweep:
+        (trial, _) = sweep.evaluate(grid(sweep))
+        assert trial.outcome is Outcome.DONE
+
+
+# Trials.
+
+
+def test_each_trial_is_the_backtest_that_it_would_be_alone(place):
+    """Figures, counts and curve are those of the same catalog on the same tape, built anew."""
+    with opened(place, "params.fast=3,8", "params.quantity=1.5", "cooldown_seconds=0,86400") as sweep:
+        trials = list(sweep.evaluate(grid(sweep), has_curve=True))
+    assert len(trials) == 4
+    settings = load_settings()
+    for trial in trials:
+        fast, cooldown = trial.params["params.fast"], trial.params["cooldown_seconds"]
+        entry = f'params: {{fast: {fast}, quantity: "1.5"}}, cooldown_seconds: {cooldown}'
+        text = CATALOG.replace("params: {fast: 12}", entry)
+        from torghut_core.installation.open import load_plugins
+
+        catalog = load_catalog({"a.yaml": text})
+        host = load_plugins(settings, catalog.plugins.allow)
+        alone = run_backtest(tape_generation(catalog, [place / "bars.parquet"], host))
+        assert trial.counts == {name: getattr(alone.result, name) for name in trial.counts}
+        assert trial.counts["fills"] > 3
+        assert {name: repr(value) for name, value in trial.figures.items()} == {
+            name: repr(value) for name, value in alone.statistics.items()
+        }
+        assert trial.curve.equity.tolist() == alone.curve().equity.tolist()
+
+
+def test_a_set_that_is_not_valid_is_counted_with_its_reason(place):
+    """The others are tried."""
+    with opened(place, "params.fast=3,30", "params.slow=20,200") as sweep:
+        trials = list(sweep.evaluate(grid(sweep)))
+    assert [trial.outcome for trial in trials] == [Outcome.DONE, *[Outcome.INVALID] * 3]
+    assert "fast is below slow" in trials[2].reason
+    assert "at most 100, not 200" in trials[1].reason
+
+
+def test_no_valid_set_is_an_error(place):
+    """Nothing would be tried, so the reason is said at once."""
+    with pytest.raises(InputError, match=r"no set is valid.*at most 100"):
+        opened(place, "params.slow=200,300").__enter__()
+
+
+def test_a_worker_that_dies_fails_its_trial_alone(place, capfd):
+    """`os._exit` in a strategy, an error and a print each concern their own set."""
+    with opened(place, "params.fault='',exit,raise,print", "params.fast=3,4,5") as sweep:
+        trials = list(sweep.evaluate(grid(sweep)))
+        again = list(sweep.evaluate(grid(sweep)[:3]))
+    assert [trial.number for trial in trials] == list(range(12))
+    outcomes = {(trial.params["params.fault"], trial.outcome) for trial in trials}
+    assert outcomes == {("", "done"), ("exit", "failed"), ("raise", "failed"), ("print", "done")}
+    assert "exit code 7" in trials[3].reason
+    assert "one: ValueError: as asked" in trials[6].reason
+    assert again == trials[:3]
+    assert capfd.readouterr().out == ""
+
+
+def test_sets_that_are_not_asked_for_leave_nothing_behind(place):
+    """Who stops early gets the right trials the next time."""
+    with opened(place, "params.fast=3:14:1") as sweep:
+        first = next(iter(sweep.evaluate(grid(sweep))))
+        assert [trial.params["params.fast"] for trial in sweep.evaluate(grid(sweep)[5:8])] == [8, 9, 10]
+    assert first.params == {"params.fast": 3}
+
+
+# Searches.
+
+
+def values_of(search, objective):
+    given = []
+    while sets := search.ask():
+        search.tell([objective(each) for each in sets])
+        given += sets
+    return given
+
+
+AXES = (
+    Axis("a", "one", ("params", "a"), tuple(range(30))),
+    Axis("b", "one", ("params", "b"), ("x", "y", "z")),
+    Axis("c", "one", ("params", "c"), (Decimal("0.1"), Decimal("0.2"))),
+)
+
+
+@pytest.mark.parametrize("name", ["random", "tpe"])
+@pytest.mark.parametrize("trials", [20, 1000])
+def test_a_search_repeats_itself_and_no_set(name, trials):
+    """The same seed gives the same sets, each once, at most all that there are."""
+
+    def objective(each):
+        return -abs(each["a"] - 7) + (each["b"] == "y")
+
+    if trials > many(500, 100) and name == "tpe":
+        trials = 180
+        axes = (*AXES[1:], Axis("a", "one", ("params", "a"), tuple(range(4))))
+    else:
+        axes = AXES
+    given = values_of(new_search(name, axes, trials, 3), objective)
+    assert given == values_of(new_search(name, axes, trials, 3), objective)
+    assert given != values_of(new_search(name, axes, trials, 4), objective) or len(given) < trials
+    size = np.prod([len(axis.values) for axis in axes])
+    assert len(given) == len({tuple(each.items()) for each in given}) == min(trials, size)
+
+
+def test_the_estimator_finds_what_is_good_sooner_than_chance():
+    """Of 60 sets of 900 the best one is nearer to the best there is."""
+    axes = (AXES[0], Axis("d", "one", ("params", "d"), tuple(range(30))))
+
+    def objective(each):
+        return -((each["a"] - 21) ** 2) - (each["d"] - 4) ** 2
+
+    best = {
+        name: np.mean(
+            [max(map(objective, values_of(new_search(name, axes, 60, seed), objective))) for seed in range(5)]
+        )
+        for name in ("random", "tpe")
+    }
+    assert best["tpe"] > best["random"]
+
+
+# The folder.
+
+
+@pytest.mark.parametrize(("search", "trials"), [("grid", None), ("random", 9), ("tpe", 20)])
+def test_the_table_does_not_depend_on_the_workers(place, search, trials):
+    """The same seed gives the same bytes with one worker and with three."""
+    axes = "params.fast=3:9:1", "params.slow=8,20,40"
+    for folder, workers in (("a", "1"), ("b", "3")):
+        swept(place, *axes, folder=folder, search=search, trials=trials, workers=workers)
+    assert (place / "a" / "trials.parquet").read_bytes() == (place / "b" / "trials.parquet").read_bytes()
+    assert rows(place, "a").num_rows == (trials or 21)
+
+
+def test_a_finished_sweep_is_not_run_again_and_sorts_by_another_figure(place):
+    """The same command, with another objective too, only reads; the ledger has one row, with all its variants."""
+    from torghut_core.research.experiments import Ledger
+
+    done, kept = swept(place, "params.fast=3:9:1", "params.slow=8,40")
+    again, other = swept(place, "params.fast=3:9:1", "params.slow=8,40", objective="fees")
+    assert (done.fresh, again.fresh) == (14, 0)
+    assert again.best[0].figures["fees"] == max(trial.figures["fees"] for trial in again.trials if trial.figures)
+    assert [trial.params for trial in again.trials] == [trial.params for trial in done.trials]
+    assert other["run_id"] == kept["run_id"]
+    ledger = Ledger.open(place / "state")
+    (row,) = ledger.find(kind="sweep")
+    ledger.close()
+    assert (row.run_id, row.variants, row.params) == (
+        kept["run_id"],
+        14,
+        {"params.fast": [str(fast) for fast in range(3, 10)], "params.slow": ["8", "40"]},
+    )
+    assert kept["invalid"] == 2
+    assert "tell from luck" in kept["belief"] or "distinguishable" in kept["belief"]
+    assert "plotly" in (place / "out" / "page.html").read_text()
+
+
+def test_another_sweep_is_refused(place):
+    """A folder has the trials of one sweep, and of nothing else."""
+    swept(place, "params.fast=3,4")
+    with pytest.raises(InputError, match="another sweep: its values, sets differ"):
+        swept(place, "params.fast=3,4,5")
+    (place / "full").mkdir()
+    (place / "full" / "note.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty"):
+        swept(place, "params.fast=3,4", folder="full")
+
+
+def test_two_do_not_write_in_one_folder(place):
+    """The second one is refused while the first is at work."""
+    with opened(place, "params.fast=3,4") as sweep:
+        plan = new_search("grid", sweep.runner.axes, None, 0)
+        whose = identity(sweep, "grid", plan, 0, Objective("sharpe"))
+        with (
+            open_table(place / "out", whose, sweep.runner.axes),
+            pytest.raises(StateError, match="another process"),
+            open_table(place / "out", whose, sweep.runner.axes),
+        ):
+            pass
+        assert folder_name(whose) == folder_name(dict(whose))
+
+
+def test_a_killed_sweep_resumes_to_the_same_table(place, monkeypatch):
+    """Killed by SIGKILL in the middle, the same call gives the bytes of one that nothing stopped, and runs only the rest."""
+    monkeypatch.setattr("torghut_core.research.sweep_results.PART_SECONDS", 0.0)
+    axes = "params.fast=3:9:1", "params.slow=8,20,40"
+    swept(place, *axes, folder="whole", search="tpe", trials=20)
+    child = os.fork()
+    if not child:  # a process like that of the command, killed between two trials
+
+        def killed_at_ten(self, trial):
+            self.flush()
+            if len(self.trials) == 10:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        from torghut_core.research.sweep_results import TrialTable
+
+        add = TrialTable.add
+        TrialTable.add = lambda self, trial: (add(self, trial), killed_at_ten(self, trial))
+        try:
+            swept(place, *axes, folder="killed", search="tpe", trials=20)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert not (place / "killed" / "trials.parquet").exists()
+    done, _ = swept(place, *axes, folder="killed", search="tpe", trials=20)
+    assert 0 < done.fresh == 20 - 10
+    assert (place / "killed" / "trials.parquet").read_bytes() == (place / "whole" / "trials.parquet").read_bytes()
+
+
+def test_ctrl_c_keeps_what_is_done(place, monkeypatch):
+    """It ends cleanly, says that it is not complete, adds to the ledger, and goes on the next time."""
+    from torghut_core.research.sweep_results import TrialTable
+
+    add = TrialTable.add
+
+    def stopped(self, trial):
+        add(self, trial)
+        if len(self.trials) == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialTable, "add", stopped)
+        done, kept = swept(place, "params.fast=3:9:1")
+    assert (done.is_complete, len(done.trials), kept["is_complete"]) == (False, 4, False)
+    done, kept = swept(place, "params.fast=3:9:1")
+    assert (done.is_complete, done.fresh, len(done.trials)) == (True, 3, 7)

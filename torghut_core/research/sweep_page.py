@@ -1,0 +1,131 @@
+"""The page of a sweep: the best sets, the objective over each pair of parameters, all sets as lines, and its distribution.
+
+One HTML file that needs nothing but a browser, light or dark. Plotly's script comes out of its wheel and is written into it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from torghut_core.errors import StateError
+from torghut_core.research.figures import FIGURES
+from torghut_core.research.search import value_text
+from torghut_core.research.sweep import Trial
+
+if TYPE_CHECKING:
+    from torghut_core.research.sweep_results import SweepResult
+
+_BEST = 50
+_LINES = 4_000
+"""So many sets are drawn as lines: half of them the best ones, the others spread over the rest."""
+
+COLUMNS = ("total_return_pct", "sharpe", "max_drawdown_pct", "round_trips", "win_rate_pct", "fees")
+"""Figures that are shown beside the objective."""
+
+
+def write_sweep(path: Path, done: SweepResult, facts: Mapping[str, Any], title: str, belief: str = "") -> None:
+    """Write the page of a sweep.
+
+    Parameters
+    ----------
+    path : of the HTML file; its folder exists.
+    facts : what is known of the run, by name, listed at the end.
+    belief : a sentence on how far the best set can be believed.
+
+    Raises
+    ------
+    StateError : the file cannot be written.
+    """
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        files("torghut_core.research").joinpath("sweep.html").read_text(encoding="utf-8")
+    )
+    best, label = done.best, FIGURES[done.objective.name].label
+    columns = [done.objective.name, *(name for name in COLUMNS if name != done.objective.name)]
+    counts = done.outcomes
+    lacking = counts["invalid"] + counts["failed"]
+    page = template.render(
+        title=title,
+        subtitle=f"{len(done.trials):,} of {done.total:,} sets, {done.way}",
+        cards=_cards(done, best, label),
+        belief=belief,
+        objective=label,
+        order="lowest" if done.objective.is_minimized else "highest",
+        paths=[axis.path for axis in done.axes],
+        columns=[FIGURES[name].label for name in columns],
+        best=[_row(trial, done, columns) for trial in best[:_BEST]],
+        count=len(best),
+        drawn_note=f"{min(len(best), _LINES):,} of {len(best):,} sets",
+        reasons=list(done.reasons.items())[:_BEST],
+        reason_note=f"{lacking:,}: {counts['invalid']:,} invalid, {counts['failed']:,} failed",
+        facts=[(name.replace("_", " "), str(value)) for name, value in facts.items()],
+        data=_data(done, best, label),
+        plotly=Markup(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),  # noqa: S704 - plotly's own script, out of its wheel
+    )
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror} (make room, and give the same command again)") from error
+
+
+def figure_text(name: str, value: float) -> str:
+    """A figure with its unit, as a person reads it."""
+    if math.isnan(value):
+        return "unknown"
+    unit = FIGURES[name].unit
+    digits = 0 if unit == "count" else 2 if unit in ("money", "%") else 3
+    return f"{value:,.{digits}f}{' %' if unit == '%' else ''}"
+
+
+def _cards(done: SweepResult, best: list[Trial], label: str) -> list[tuple[str, str, str]]:
+    name = done.objective.name
+    values = np.array([trial.figures[name] for trial in best])
+    gains = [trial.figures["total_return_pct"] for trial in done.trials if trial.figures]
+    won = sum(gain > 0 for gain in gains)
+    counts = done.outcomes
+    return [
+        ("Best", figure_text(name, values[0]) if len(values) else "none", f"{label}, of {len(best):,} sets"),
+        ("Median", figure_text(name, float(np.median(values))) if len(values) else "none", label),
+        ("Sets with a gain", f"{100 * won / len(gains):.0f} %" if gains else "none", f"{won:,} of {len(gains):,}"),
+        ("Tried", f"{len(done.trials):,}", f"of {done.total:,}"),
+        ("Invalid", f"{counts['invalid']:,}", "refused by the catalog"),
+        ("Failed", f"{counts['failed']:,}", "raised, or its process died"),
+    ]
+
+
+def _row(trial: Trial, done: SweepResult, columns: list[str]) -> list[str]:
+    params = [value_text(trial.params[axis.path]) for axis in done.axes]
+    return [f"{trial.number:,}", *params, *(figure_text(name, trial.figures.get(name, math.nan)) for name in columns)]
+
+
+def _data(done: SweepResult, best: list[Trial], label: str) -> dict[str, Any]:
+    """What the page draws: a set as the places of its values, and the objective, the best set first."""
+    places, axes = [], []
+    for axis in done.axes:
+        order = sorted(axis.values, key=_rank)
+        place = {value_text(value): number for number, value in enumerate(order)}
+        places.append([place[value_text(trial.params[axis.path])] for trial in best])
+        axes.append({"path": axis.path, "values": list(place)})
+    most = _LINES // 2
+    rest = np.linspace(most, len(best) - 1, min(most, len(best) - most)) if len(best) > most else np.empty(0)
+    return {
+        "objective": label,
+        "lower": done.objective.is_minimized,
+        "axes": axes,
+        "places": places,
+        "values": [float(f"{trial.figures[done.objective.name]:.6g}") for trial in best],
+        "lines": [*range(min(most, len(best))), *rest.astype(int).tolist()],
+    }
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    """Numbers in their order, then whatever else there is as it is written."""
+    is_number = isinstance(value, (int, float)) or hasattr(value, "is_finite")
+    return (0, value) if is_number else (1, value_text(value))
