@@ -80,6 +80,7 @@ from torghut_core.model.market import (
 )
 from torghut_core.model.order_state import apply_report, is_done, reports_of
 from torghut_core.model.positions import apply_fill, unrealized_pnl
+from torghut_core.model.row_rules import row_rules
 from torghut_core.model.sale_conditions import NO_PRICE, NOTHING_COUNTS, SaleConditions, check_condition
 from torghut_core.model.timers import Every, Timer, every
 from torghut_core.model.trading import (
@@ -298,6 +299,7 @@ __all__ = [
     "parse_timestamp",
     "reports_of",
     "retry_after",
+    "row_rules",
     "session_at",
     "signal_type",
     "time_message",

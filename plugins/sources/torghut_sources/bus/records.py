@@ -18,7 +18,7 @@ from torghut_core import Envelope, InputError, IntArray, SymbolTable, Table, Win
 from torghut_sources.bus.contract import Offsets
 from torghut_sources.tape.rows import BARS, KINDS, TRADES, Columns, Kind, Rows
 
-MARKS = Kind("status", Table, (), (), lambda _table: iter(()))
+MARKS = Kind("status", Table, (), ())
 """Kind of the time marks: positions without a row."""
 
 WITHOUT_COLUMNS = frozenset({"status", "trade-updates", "microbars", "signals", "ta-status"})

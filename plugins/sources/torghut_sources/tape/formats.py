@@ -8,7 +8,7 @@ import gzip
 import os
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pyarrow.types as arrow
 
-from torghut_core import BarEnds, Envelope, InputError, IntArray, SymbolTable, TapeError
+from torghut_core import BarEnds, Envelope, InputError, IntArray, SymbolTable, TapeError, Window
 from torghut_sources.tape.rows import BARS, KINDS, TIME, TRADES, Columns, Complaint, Kind, Rows, filled, is_text
 from torghut_sources.tape.tapes import Block, Tape
 
@@ -28,6 +28,9 @@ pa.enable_signal_handlers(False)  # or SIGTERM would end a read as if the file w
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 1 << 20
 BUFFER_BYTES = 1 << 15
+
+WINDOW_SIZE = b"window_size"
+"""Key of a Parquet file's metadata under which it says how long its bars are, as PT1M; `torghut data import` writes it."""
 
 SKIPPED_CHANNELS = (
     "microbars",
@@ -84,8 +87,23 @@ class ParquetTape(Tape):
             if not self.total:
                 raise self._error("has no rows: there is nothing to replay", "name a file with rows in it")
             if self._of is BARS and self._step is None:
+                self._step = self._said_step(schema.metadata or {})
+            if self._of is BARS and self._step is None:
                 first = next(file.iter_batches(BLOCK_ROWS, columns=["symbol", "event_ts"]))
                 self._step = self._bar_step(_by_name(first))
+
+    def _said_step(self, metadata: Mapping[bytes, bytes]) -> int | None:
+        """Return the length of the bars that the file's metadata say; None where they do not."""
+        said = metadata.get(WINDOW_SIZE)
+        if said is None:
+            return None
+        try:
+            size = said.decode()
+            return Window(size=size, step=size, start=0, end=0).length
+        except (UnicodeDecodeError, InputError) as error:
+            raise self._error(
+                f"its metadata say bars of {said!r}: {error}", "write a duration there, like PT1M"
+            ) from error
 
     def _check_type(self, name: str, type_: pa.DataType) -> None:
         if name in ("event_ts", "ingest_ts"):

@@ -7,7 +7,7 @@ the numbers of a `Table`, and every value that cannot be used becomes a `Complai
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 
@@ -31,10 +31,10 @@ from torghut_core import (
     Trades,
     format_timestamp,
     parse_timestamp,
+    row_rules,
 )
 
 BoolArray: TypeAlias = NDArray[np.bool_]
-Rule: TypeAlias = tuple[BoolArray, str, str]
 Columns: TypeAlias = Mapping[str, pa.Array]
 
 LATEST = 2**63 - 1
@@ -46,7 +46,6 @@ TIME = "must be a time with its zone, from 1677 to 2262, like 2026-01-05T14:30:0
 WHOLE = "must be a whole number"
 TOO_LARGE = "must be below 2^63"
 STEP = "must be given by window.size, like PT1M, or by bar_step"
-POSITIVE = "must be a positive number"
 NOT_NEGATIVE = "must be zero or a positive number"
 HINT = "fix or remove the row, or replay with --on-bad-row skip"
 
@@ -62,52 +61,12 @@ class Complaint(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A kind of row: its table, the columns that a tape of it must and may have, and the rules for each row."""
+    """A kind of row: its table, and the columns that a tape of it must and may have."""
 
     name: str
     table: type[Table]
     required: tuple[str, ...]
     optional: tuple[str, ...]
-    rules: Callable[[Any], Iterator[Rule]]
-
-
-def _trade_rules(trades: Trades) -> Iterator[Rule]:
-    yield _is_positive(trades.price), "price", POSITIVE
-    yield _is_positive(trades.size), "size", POSITIVE
-
-
-def _quote_rules(quotes: Quotes) -> Iterator[Rule]:
-    """Yield the rules of quotes; a side may be missing, which some venues print as price 0 and size 0."""
-    for side, price, size in (("bid", quotes.bid_price, quotes.bid_size), ("ask", quotes.ask_price, quotes.ask_size)):
-        price[(price == 0) & ~(size > 0)] = np.nan
-        size[np.isnan(price)] = np.nan
-        yield _is_positive(price) | np.isnan(price), f"{side}_price", POSITIVE
-        yield _is_not_negative(size) | np.isnan(size), f"{side}_size", NOT_NEGATIVE
-
-
-def _bar_rules(bars: Bars) -> Iterator[Rule]:
-    """Yield the rules of bars; an interval without trades may have a volume and vwap of 0."""
-    yield (
-        (bars.step > 0) & (bars.event_ts <= LATEST - bars.step),
-        "event_ts",
-        "must be the start of a bar that ends by 2262",
-    )
-    for name in ("open", "high", "low", "close"):
-        yield _is_positive(getattr(bars, name)), name, POSITIVE
-    yield bars.high >= bars.low, "high", "must not be below low"
-    for name, price in (("open", bars.open), ("close", bars.close)):
-        yield (bars.low <= price) & (price <= bars.high), name, "must be between low and high"
-    yield _is_not_negative(bars.volume), "volume", NOT_NEGATIVE
-    bars.vwap[(bars.vwap == 0) & (bars.volume == 0)] = np.nan
-    yield _is_positive(bars.vwap) | np.isnan(bars.vwap), "vwap", POSITIVE
-
-
-def _is_positive(values: FloatArray) -> BoolArray:
-    return (values > 0) & (values < np.inf)
-
-
-def _is_not_negative(values: FloatArray) -> BoolArray:
-    return (values >= 0) & (values < np.inf)
 
 
 TRADES = Kind(
@@ -115,21 +74,18 @@ TRADES = Kind(
     Trades,
     ("symbol", "event_ts", "price", "size"),
     ("ingest_ts", "seq", "exchange", "conditions", "trade_id", "suspicious"),
-    _trade_rules,
 )
 QUOTES = Kind(
     "quotes",
     Quotes,
     ("symbol", "event_ts", "bid_price", "bid_size", "ask_price", "ask_size"),
     ("ingest_ts", "seq"),
-    _quote_rules,
 )
 BARS = Kind(
     "bars",
     Bars,
     ("symbol", "event_ts", "open", "high", "low", "close", "volume"),
     ("ingest_ts", "seq", "vwap", "trade_count"),
-    _bar_rules,
 )
 KINDS = {kind.name: kind for kind in (BARS, QUOTES, TRADES)}
 """By name, in the order of kinds that become known at the same time."""
@@ -188,7 +144,7 @@ class Rows:
                 self._expect((count >= 0) & (count < 2**53), "trade_count", NOT_NEGATIVE)
                 values["count"] = np.clip(count, 0, 2**53)
         self.table = kind.table.from_columns(**values)
-        for good, column, must in kind.rules(self.table):
+        for good, column, must in row_rules(self.table):
             self._expect(good, column, must)
 
     def reject_before(self, latest: IntArray) -> None:
