@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +168,9 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
         for code, count in sorted(totals.denials.items(), key=lambda item: (-item[1], item[0])):
             table.add_row(code, f"{count:,}")
         console.print(table)
+    if page is not None:  # it has read the bars that figures are made of
+        console.print()
+        print_figures(done.statistics)
     console.print()
     gain = result.final_equity - done.starting_cash
     share = gain / done.starting_cash * 100 if done.starting_cash else ZERO
@@ -243,6 +247,27 @@ def print_live_day(day: LiveDay, page: Path | None) -> None:
         console.print(warning, style="yellow", markup=False)
     if page is not None:
         console.print(f"page: {page}", markup=False)
+
+
+def print_figures(figures: Mapping[str, float]) -> None:
+    """Print the figures of a run in groups, in two columns, and below them which are not known and why."""
+    from torghut_core.research.summary import by_group, not_known
+
+    console = new_console()
+    groups = by_group(figures)
+    columns: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
+    for name, lines in groups.items():
+        column = columns[name in ("round trips", "costs")]
+        column += [("", "")] if column else []
+        column += [(f"[bold]{name}[/]", ""), *lines.items()]
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for justify in ("left", "right", "left", "right"):
+        table.add_column(justify=justify, no_wrap=True)
+    for left, right in zip_longest(*columns, fillvalue=("", "")):
+        table.add_row(*left, f"  {right[0]}", right[1])
+    console.print(table)
+    for line in not_known(figures):
+        console.print(line, style="dim", markup=False)
 
 
 def _example(done: Backtest) -> str:

@@ -56,7 +56,7 @@ from torghut_core.research.performance import (
     ints,
     step_of,
 )
-from torghut_core.research.summary import summary_html, written
+from torghut_core.research.summary import by_group, not_known, summary_html
 from torghut_core.research.trips import RoundTrip, breakdown, round_trips, trip_arrays, trip_table
 from torghut_core.signals import MemorySignalStore, SignalDatabase, mask
 from torghut_core.timestamps import EARLIEST, LATEST
@@ -195,7 +195,8 @@ class Backtest:
     @cached_property
     def days(self) -> Days:
         """The days of the curve."""
-        return trading_days(self.curve().event_ts, self.calendar, self.began_at)
+        event_ts = self.curve().event_ts
+        return trading_days(event_ts, self.calendar, int(event_ts[0]) if len(event_ts) else 0)
 
     def traded(self) -> Traded:
         """What was filled, and what it cost."""
@@ -288,8 +289,11 @@ class Backtest:
 
     def __repr__(self) -> str:
         strategies = ", ".join(each.name for each in self.generation.strategies)
-        figures = [f"{name:<18}{value:>16}" for name, value in written(self.statistics).items()]
-        return "\n".join([f"Backtest of {strategies}, {self.result.events:,} events", *figures])
+        lines = [f"Backtest of {strategies}, {self.result.events:,} events"]
+        for group, known in by_group(self.statistics).items():
+            lines += ["", group, *(f"  {label:<32}{value:>16}" for label, value in known.items())]
+        missing = not_known(self.statistics)
+        return "\n".join([*lines, *(["", *missing] if missing else [])])
 
     def _repr_html_(self) -> str:
         return summary_html(repr(self).splitlines()[0], self.statistics, self.curve())

@@ -103,6 +103,12 @@ class Figure(NamedTuple):
     needs: tuple[str, int] | None = None
 
 
+_NONE = {
+    "round_trips": "no round trip is over",
+    "won": "no round trip was won",
+    "lost": "no round trip was lost",
+    "fills": "nothing was traded",
+}
 _YEAR, _RISK, _TAIL = ("days", MANY), ("days", FEW), ("days", SOME)
 _TRIP, _WON, _LOST, _FILL = ("round_trips", 1), ("won", 1), ("lost", 1), ("fills", 1)
 FIGURES: Mapping[str, Figure] = MappingProxyType(
@@ -123,8 +129,8 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "omega": Figure("risk", "Omega ratio", "", _RISK),
         "skewness": Figure("risk", "skewness", "", _RISK),
         "kurtosis": Figure("risk", "kurtosis", "", _RISK),
-        "var_95_pct": Figure("risk", "value at risk, 95 %, a day", "%", _TAIL),
-        "cvar_95_pct": Figure("risk", "expected shortfall, 95 %, a day", "%", _TAIL),
+        "var_95_pct": Figure("risk", "daily value at risk (95 %)", "%", _TAIL),
+        "cvar_95_pct": Figure("risk", "daily expected shortfall (95 %)", "%", _TAIL),
         "max_drawdown_pct": Figure("risk", "deepest drawdown", "%"),
         "longest_drawdown_days": Figure("risk", "longest drawdown", "days"),
         "time_in_market_pct": Figure("exposure", "time in the market", "%"),
@@ -208,12 +214,10 @@ def unknown(found: Mapping[str, float]) -> dict[str, str]:
     for name, value in found.items():
         if math.isnan(value):
             needed, least = FIGURES[name].needs or ("", 0)
-            is_short = needed in found and found[needed] < least
-            reasons[name] = (
-                f"needs {least} {FIGURES[needed].label}, there are {found[needed]}"
-                if is_short
-                else "nothing to divide by"
-            )
+            if found.get(needed, least) >= least:
+                reasons[name] = "nothing to divide by"
+            else:
+                reasons[name] = _NONE.get(needed, f"needs {least} days, there are {found['days']}")
     return reasons
 
 
@@ -231,7 +235,10 @@ def trading_days(event_ts: IntArray, calendar: str = ROUND_THE_CLOCK, began_at: 
     """
     if not len(event_ts):
         return Days(np.empty(0, np.int64), np.empty(0, "datetime64[D]"), DAYS_A_YEAR)
-    before = event_ts - 1 if began_at is None else np.maximum(event_ts - 1, began_at)
+    before = event_ts - 1
+    if began_at is not None:  # the start is of the day of what follows it
+        start = int(np.searchsorted(event_ts, began_at, side="right"))
+        before[:start] = before[start] if start < len(before) else began_at
     if calendar != ROUND_THE_CLOCK:
         starts, dates = _sessions(calendar, int(before[0]), int(before[-1]))
         if len(starts):

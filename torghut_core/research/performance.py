@@ -202,18 +202,14 @@ def buy_and_hold(
     equity = np.zeros(len(event_ts))
     part = cash / len(series)
     for symbol, bars in series.items():
-        own = [applied for applied in actions if applied.action.symbol == symbol]
-        close = np.append(bars.open[0], bn.push(bars.close))[
-            np.searchsorted(bars.event_ts + bars.step, event_ts, side="right")
-        ]
-        before, here = factors_at(own, bars.event_ts[:1]), factors_at(own, event_ts)
-        units = part / bars.open[0] * before / here
-        paid = [float(applied.action.dividend) * float(part / bars.open[0] * before[0]) for applied in own]
-        at = np.array([applied.at for applied in own], np.int64)
-        dividends = np.append(0.0, np.cumsum(np.array(paid) / factors_at(own, at)))
-        equity += (
-            np.where(np.isnan(close), part, units * close) + dividends[np.searchsorted(at, event_ts, side="right")]
-        )
+        own = [applied for applied in actions if applied.action.symbol == symbol and applied.at > bars.event_ts[0]]
+        ends, at = bars.event_ts + bars.step, np.array([applied.at for applied in own], np.int64)
+        units = part / bars.open[0]
+        price = np.append(np.nan, bn.push(bars.close) / factors_at(own, ends - 1))  # of one unit of the first bar's
+        value = units * price[np.searchsorted(ends, event_ts, side="right")]
+        dividend = units / factors_at(own, at) * np.array([float(applied.action.dividend) for applied in own])
+        paid = np.append(0.0, np.cumsum(dividend))[np.searchsorted(at, event_ts, side="right")]
+        equity += np.where(np.isnan(value), part, value) + paid
     return equity
 
 

@@ -1,4 +1,4 @@
-"""A backtest as a notebook shows it: its figures in a table, and the line of its equity."""
+"""The figures of a run as people read them, and a backtest as a notebook shows it: these, and the line of its equity."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from torghut_core.research.figures import FIGURES, unknown
 from torghut_core.research.performance import Curve, thinned
 
 WIDTH, HEIGHT = 480, 120
@@ -21,23 +22,90 @@ def summary_html(title: str, figures: Mapping[str, float], curve: Curve) -> str:
     Parameters
     ----------
     title : above the table.
-    figures : by name; what is not known is left out.
+    figures : by name, see `FIGURES`.
     curve : of equity.
     """
-    rows = "".join(
-        f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{value}</td></tr>"
-        for name, value in written(figures).items()
+    tables = "".join(
+        f"<table style='display:inline-table;vertical-align:top;margin-right:2em'>"
+        f"<tr><th colspan='2' style='text-align:left'>{html.escape(group)}</th></tr>"
+        + "".join(
+            f"<tr><td style='text-align:left'>{html.escape(label)}</td><td>{value}</td></tr>"
+            for label, value in lines.items()
+        )
+        + "</table>"
+        for group, lines in by_group(figures).items()
     )
-    return f"<div><strong>{html.escape(title)}</strong>{_line(curve)}<table>{rows}</table></div>"
+    missing = "".join(f"<div><em>{html.escape(line)}</em></div>" for line in not_known(figures))
+    return f"<div><strong>{html.escape(title)}</strong>{_line(curve)}{tables}{missing}</div>"
 
 
-def written(figures: Mapping[str, float]) -> dict[str, str]:
-    """Figures as text: counts whole, others with two decimals, and what is not known left out."""
-    return {
-        name.replace("_", " "): f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-        for name, value in figures.items()
-        if not math.isnan(value)
-    }
+def by_group(figures: Mapping[str, float]) -> dict[str, dict[str, str]]:
+    """Figures as text by label, in the groups of `FIGURES`; what is not known is left out.
+
+    Examples
+    --------
+    >>> by_group({"sharpe": 1.25, "fills": 1200, "mean_holding_s": 93784.0, "calmar": float("nan")})
+    {'risk': {'Sharpe ratio': '1.25'}, 'round trips': {'fills': '1,200', 'mean holding time': '1 d 2 h'}}
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for name, value in figures.items():
+        if not math.isnan(value):
+            figure = FIGURES[name]
+            groups.setdefault(figure.group, {})[figure.label] = written(value, figure.unit)
+    return groups
+
+
+def written(value: float, unit: str) -> str:
+    """A value as text, in a unit of `FIGURES`.
+
+    Examples
+    --------
+    >>> written(-0.5, "%"), written(1200.5, "money"), written(61, "s"), written(2.25, "days")
+    ('-0.50 %', '1,200.50', '1 min 1 s', '2.2 days')
+    """
+    match unit:
+        case "count":
+            return f"{value:,.0f}"
+        case "s":
+            return duration(value)
+        case "days":
+            return f"{value:,.1f} days"
+        case "" | "money":
+            return f"{value:,.2f}"
+    return f"{value:,.2f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units.
+
+    Examples
+    --------
+    >>> duration(200_000), duration(7_200), duration(0.25)
+    ('2 d 7 h', '2 h', '0.25 s')
+    """
+    if seconds < 1:
+        return f"{seconds:.2g} s"
+    rest = round(seconds)
+    parts: list[str] = []
+    for length, name in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        count, rest = divmod(rest, length)
+        if count or parts:
+            parts.append(f"{count} {name}" if count else "")
+    return " ".join(filter(None, parts[:2]))
+
+
+def not_known(figures: Mapping[str, float]) -> list[str]:
+    """Which figures are not known and why, a line for each reason.
+
+    Examples
+    --------
+    >>> not_known({"days": 3, "sharpe": float("nan"), "omega": float("nan")})
+    ['Sharpe ratio, Omega ratio: needs 5 days, there are 3']
+    """
+    labels: dict[str, list[str]] = {}
+    for name, reason in unknown(figures).items():
+        labels.setdefault(reason, []).append(FIGURES[name].label)
+    return [f"{', '.join(each)}: {reason}" for reason, each in labels.items()]
 
 
 def _line(curve: Curve) -> str:

@@ -186,7 +186,11 @@ def trip_arrays(
             first = np.searchsorted(bars.event_ts, entered_at[own])
             behind = np.searchsorted(bars.event_ts + bars.step, exited_at[own], side="right")
             between = np.column_stack([first, np.maximum(first, behind)]).ravel()
-            has_bars, now, then = first < behind, factors_at(splits, exited_at[own]), factors_at(splits, bars.event_ts)
+            has_bars, now, then = (
+                first < behind,
+                factors_at(splits, exited_at[own]),
+                factors_at(splits, bars.event_ts + bars.step - 1),
+            )
             lowest = np.fmin.reduceat(np.append(bars.low / then, np.inf), between)[::2] * now
             highest = np.fmax.reduceat(np.append(bars.high / then, -np.inf), between)[::2] * now
             low = np.where(has_bars, np.fmin(low, lowest), low)

@@ -12,6 +12,7 @@ from torghut_core import Strategy, param
 from torghut_core.errors import CatalogError, InputError
 from torghut_core.features import close, ema
 from torghut_core.research import backtest, load_catalog, run_backtest, tape_generation
+from torghut_core.research.figures import unknown
 
 DAYS = 300
 
@@ -84,6 +85,54 @@ def test_its_figures_add_up():
     assert figures["max_drawdown_pct"] < 0 < figures["fees"]
 
 
+def test_costs_are_those_of_the_fills():
+    """Slippage is what the fills were worse than the prices that were decided at; a fee of 1 bp is one of what was traded."""
+    found = backtest(Trend, days(), params={"span": 10}).statistics
+    free = backtest(Trend, days(), params={"span": 10}, broker={}).statistics
+
+    assert found["fees"] / found["costs"] == pytest.approx(1 - found["slippage_share_pct"] / 100)
+    gained = [each["final_equity"] - 100_000 for each in (free, found)]
+    assert gained[0] - gained[1] == pytest.approx(found["costs"] - free["costs"], rel=0.01)
+    assert found["turnover_a_year"] == pytest.approx(found["turnover"] * 365 / 300)
+
+
+def test_it_is_compared_with_a_benchmark():
+    """Holding what was traded: one that does it moves as the benchmark does, and loses what it costs."""
+
+    class Hold(Strategy):
+        def on_signal(self, signal, context):
+            return context.target(1000, because="always")
+
+    done = backtest(Hold, days(), cash="100000", broker={})
+    found = done.against()
+    assert found["beta"] == pytest.approx(1, abs=0.02)
+    assert found["correlation"] == pytest.approx(1, abs=0.01)
+    assert abs(found["alpha_pct"]) < 5
+    assert done.benchmark("ASSET").tolist() == done.benchmark().tolist()
+    assert done.benchmark()[-1] == pytest.approx(100_000 * days()["Close"].iloc[-1] / days()["Open"].iloc[0])
+    with pytest.raises(InputError, match=r"benchmark SPY: the tape has no bars of it \(there are ASSET\)"):
+        done.against("SPY")
+
+
+def test_a_day_without_a_trade_and_a_single_fill_are_sane():
+    """Nothing is divided by what was not traded; a position that is still open is no round trip."""
+
+    class Once(Strategy):
+        def on_signal(self, signal, context):
+            return context.target(10, because="always")
+
+    class Never(Strategy):
+        def on_signal(self, signal, context):
+            return None
+
+    none, one = (backtest(each, days()).statistics for each in (Never, Once))
+    assert (none["total_return_pct"], none["volatility_pct"], none["max_drawdown_pct"], none["costs"]) == (0, 0, 0, 0)
+    assert (none["time_in_market_pct"], none["turnover"], none["round_trips"]) == (0, 0, 0)
+    assert (one["fills"], one["round_trips"]) == (1, 0)
+    assert one["time_in_market_pct"] > 99
+    assert "win_rate_pct" in unknown(one)
+
+
 def test_costs_are_on_where_nothing_is_said():
     """Nobody gets a free backtest by leaving something out."""
     paid, free = backtest(Trend, days()), backtest(Trend, days(), broker={})
@@ -144,7 +193,9 @@ def test_a_notebook_shows_it(tmp_path):
     done = backtest(Trend, days(), params={"span": 10})
     assert "Backtest of trend, 300 events" in repr(done)
     assert repr(done).split("fills")[1].split()[0] == str(done.result.fills), "counts are whole"
-    assert "nan" not in repr(backtest(Trend, days()[:5], params={"span": 10})), "what is not known is left out"
+    short = repr(backtest(Trend, days()[:5], params={"span": 10}))
+    assert "nan" not in short, "what is not known is left out"
+    assert "worst month, Calmar ratio" in short, "and says why"
     cell = done._repr_html_()
     assert "round trips" in cell
     assert "<polyline points='" in cell

@@ -1,6 +1,7 @@
-"""The figures of a run are those that plain arithmetic gives."""
+"""The curve of a run is what plain arithmetic gives."""
 
 import math
+from datetime import date
 from decimal import Decimal
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from torghut_core.research.performance import BarSeries, Curve, account_curve, joined, thinned
-from torghut_core.research.trips import round_trips
+from torghut_core.model.corporate_actions import AppliedAction, CorporateAction
+from torghut_core.research.performance import BarSeries, Curve, account_curve, buy_and_hold, joined, thinned
 from torghut_core.timestamps import MINUTE, SECOND
 
 T0 = 1_767_623_400 * SECOND
@@ -51,36 +52,49 @@ def test_equity_is_the_fold_of_the_fills(moves, closes):
         assert equity == pytest.approx(float(expected))
 
 
-@pytest.mark.parametrize(
-    ("trades", "profits"),
-    [
-        ([("buy", "2", "10"), ("sell", "1", "11")], []),
-        ([("buy", "2", "10"), ("sell", "1", "11"), ("sell", "1", "12")], ["2.70"]),
-        ([("sell", "1", "10"), ("buy", "3", "8"), ("sell", "2", "7")], ["1.80", "-2.10"]),
-    ],
-)
-def test_a_round_trip_is_from_flat_to_flat_after_all_its_fees(trades, profits):
-    """Half closed is no trip yet; a fill through zero ends one and begins the next; the fee of 0.1 a fill counts."""
-    fills = [fill(k, *trade, fee="0.1") for k, trade in enumerate(trades)]
-
-    assert [trip.profit for trip in round_trips(fills)] == [Decimal(profit) for profit in profits]
+def applied(action, at):
+    """A corporate action that was applied at the start of a second, to nothing that was held."""
+    return AppliedAction(at=T0 + at * SECOND, fills=0, action=action, changes=())
 
 
-def test_a_round_trip_has_its_way_in_and_its_way_out():
-    """Units and mean prices of what was entered and of what was left, with the times of the first fill and the last."""
-    trades = [("sell", "1", "10"), ("sell", "3", "12"), ("buy", "2", "9"), ("buy", "5", "7"), ("sell", "3", "8")]
-    short, long = round_trips([fill(k, *trade, fee="0.1") for k, trade in enumerate(trades)], {"ES": Decimal(50)})
+def test_exposure_is_the_notional_of_all_positions():
+    """Long and short ones added up, times the multiplier, at each moment's price; 0 once all is closed."""
+    close = np.array([100.0, 110.0, 120.0])
+    bars = BarSeries(SECOND, T0 + np.arange(3) * SECOND, close, close, close, close, close)
+    fills = [
+        fill(0, "buy", "2"),
+        fill(SECOND, "sell", "1", symbol="NQ", price="50"),
+        fill(2 * SECOND, "sell", "2", price="110"),
+        fill(2 * SECOND, "buy", "1", symbol="NQ", price="50"),
+    ]
+    curve = account_curve(1000.0, {"ES": bars}, fills, {"ES": Decimal(10)})
+    assert curve.exposure.tolist() == [2000, 2000 + 50, 0, 0]
 
-    assert (short.side, short.quantity, short.entry_price, short.exit_price) == ("sell", 4, Decimal("11.5"), 8)
-    assert (short.profit, short.fees) == (Decimal("699.6"), Decimal("0.4"))
-    assert (long.side, long.quantity, long.entry_price, long.exit_price) == ("buy", 3, 7, 8)
-    assert (long.profit, long.fees) == (Decimal("149.9"), Decimal("0.1"))
-    assert short.entered_at < short.exited_at == long.entered_at < long.exited_at
+
+def test_buy_and_hold_puts_equal_parts_in_each_symbol():
+    """Each from its first price on, before that in cash; nothing is lost where a bar has no price."""
+    whole = np.array([100.0, math.nan, 150.0])
+    late = np.array([10.0, 5.0])
+    series = {
+        "ES": BarSeries(SECOND, T0 + np.arange(3) * SECOND, whole, whole, whole, whole, whole),
+        "NQ": BarSeries(SECOND, T0 + np.arange(1, 3) * SECOND, late, late, late, late, late),
+    }
+    times = T0 + np.arange(4) * SECOND
+    assert buy_and_hold(1000.0, series, times).tolist() == [1000, 1000, 1000, 500 / 100 * 150 + 500 / 10 * 5]
 
 
-def test_strategies_have_round_trips_each_for_itself():
-    """One strategy's buy and another's sell of the same symbol close nothing."""
-    assert round_trips([fill(0), fill(1, "sell", strategy_id="two")]) == []
+def test_buy_and_hold_follows_splits_and_keeps_dividends():
+    """Two for one at the second bar, then a dividend of 1 for each of the units that there are now."""
+    prices = np.array([100.0, 50.0, 49.0])
+    bars = BarSeries(SECOND, T0 + np.arange(3) * SECOND, prices, prices, prices, prices, prices)
+    day = date(2026, 1, 5)
+    actions = [
+        applied(CorporateAction(symbol="ES", ex_date=day, new=Decimal(2)), 1),
+        applied(CorporateAction(symbol="ES", ex_date=day, dividend=Decimal(1)), 2),
+        applied(CorporateAction(symbol="NQ", ex_date=day, dividend=Decimal(9)), 2),
+    ]
+    held = buy_and_hold(1000.0, {"ES": bars}, T0 + np.array([0, 1, 2, 3]) * SECOND, actions)
+    assert held.tolist() == [1000, 1000, 1000 + 20, 980 + 20]
 
 
 @given(st.lists(st.integers(0, 400), min_size=3, max_size=60, unique=True), st.integers(1, 20))
