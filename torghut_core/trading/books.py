@@ -188,7 +188,8 @@ class Books:
         """
         for (strategy, symbol), position in positions.items():
             self._set_position(self.context(strategy, symbol), position)
-        legs = []
+        legs, exits = [], []
+        protected: set[tuple[str, str]] = set()
         for order in orders:
             intent = order.intent
             context = self.context(intent.strategy_id, intent.symbol)
@@ -199,6 +200,11 @@ class Books:
             working = WorkingOrder(order, context, ZERO)
             if intent.parent:
                 legs.append(working)
+            if intent.is_protection:
+                protected.add((intent.strategy_id, intent.symbol))
+            elif intent.is_exit and (intent.strategy_id, intent.symbol) in protected:
+                working.made_room = True
+                exits.append(working)
             if is_done(order.state):
                 working.was_given_up = True  # so if the venue shows it open, it has to be canceled
                 self._done[intent.client_order_id] = working
@@ -206,7 +212,7 @@ class Books:
                 self._add(working)
             if context.protections:  # the process before may have ended before it made it fit
                 self.note_misfit(context)
-        self.brackets.restore(legs)
+        self.brackets.restore(legs, exits)
 
     # Orders and what is reported of them.
 

@@ -78,8 +78,11 @@ class Brackets:
                 pair = self._pairs[intent.pair] = Pair(next(self._numbers), intent.quantity)
             pair.legs.append(working)
 
-    def restore(self, legs: list[WorkingOrder]) -> None:
-        """Add legs of an earlier process, open and done, and note which of them have lapsed."""
+    def restore(self, legs: list[WorkingOrder], exits: list[WorkingOrder]) -> None:
+        """Add legs of an earlier process, open and done, and note which of them have lapsed.
+
+        `exits` are those for which protection made room, open and done, oldest first: the newest may have failed.
+        """
         for leg in legs:
             self.add(leg)
         for pair in {leg.order.intent.pair for leg in legs}:
@@ -91,6 +94,10 @@ class Brackets:
                 self._note_end(leg, was_asked=was_asked)
         for leg in legs:
             self.forget_done(leg.order.intent.pair)
+        for exit_ in exits:
+            order = exit_.order
+            was_asked = order.state is _CANCELED and not order.reason.startswith("not sent")
+            self.note_exit(exit_, _PENDING_CANCEL if was_asked else OrderState.SUBMITTED)
 
     def apply_split(self, split: CorporateAction) -> None:
         """Count what is left of the pairs in a symbol in units of after a split."""

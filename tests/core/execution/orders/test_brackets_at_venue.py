@@ -121,6 +121,31 @@ def test_a_leg_that_the_venue_refuses_is_said_until_the_position_is_closed(enter
     assert not desk.books.brackets.unprotected
 
 
+@pytest.mark.parametrize("how", ["never sent", "rejected before the restart", "rejected after it"])
+def test_a_restart_does_not_forget_that_an_exit_failed(entered, venue, intent, clock, how):
+    """Protection has made room for it, so what it was to close is unprotected, and that is said."""
+    desk = entered(Bracket(stop_loss=Decimal(90)))
+    venue.fill(ENTRY, 10)
+    desk.gateway.apply_updates()
+    desk.run()
+    exit_ = intent("tg-2", "ES", Side.SELL, "10", strategy_id="one", purpose="exit", decided_at=1)
+    desk.send(exit_, is_close=True)
+    if how != "never sent":
+        desk.run()  # the stop is canceled
+        desk.run()
+        assert working(venue) == {"tg-2": 10}
+    if how == "rejected before the restart":
+        venue.end("tg-2", S.REJECTED)
+        desk.gateway.apply_updates()
+    desk = desk.again()
+    if how == "rejected after it":
+        venue.end("tg-2", S.REJECTED)
+    desk.settle(is_start=True)
+    calm_down(desk, venue)
+    (line,) = desk.books.brackets.unprotected
+    assert "one holds 10 ES without protection, which made room for an exit" in line
+
+
 @pytest.mark.parametrize("how", ["never arrived", "expired"])
 def test_a_leg_that_is_missing_is_sent_anew(entered, venue, clock, how):
     """Under another id, with the next snapshot."""
