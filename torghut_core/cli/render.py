@@ -168,9 +168,6 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
         for code, count in sorted(totals.denials.items(), key=lambda item: (-item[1], item[0])):
             table.add_row(code, f"{count:,}")
         console.print(table)
-    if page is not None:  # it has read the bars that figures are made of
-        console.print()
-        print_figures(done.statistics)
     console.print()
     gain = result.final_equity - done.starting_cash
     share = gain / done.starting_cash * 100 if done.starting_cash else ZERO

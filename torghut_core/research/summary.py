@@ -48,9 +48,9 @@ def by_group(figures: Mapping[str, float]) -> dict[str, dict[str, str]]:
     {'risk': {'Sharpe ratio': '1.25'}, 'round trips': {'fills': '1,200', 'mean holding time': '1 d 2 h'}}
     """
     groups: dict[str, dict[str, str]] = {}
-    for name, value in figures.items():
+    for name, figure in FIGURES.items():
+        value = figures.get(name, math.nan)
         if not math.isnan(value):
-            figure = FIGURES[name]
             groups.setdefault(figure.group, {})[figure.label] = written(value, figure.unit)
     return groups
 

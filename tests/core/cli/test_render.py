@@ -1,8 +1,10 @@
 """What a stop and a reconciliation say in a terminal."""
 
+import math
+
 import pytest
 
-from torghut_core.cli.render import control_text, reconciliation_text
+from torghut_core.cli.render import control_text, print_figures, reconciliation_text
 
 STOP = {
     "control": {"state": "halted", "reason": "fat finger", "actor": "jane"},
@@ -71,3 +73,18 @@ def test_reconciliation_lists_what_differs():
     ]
     none = {"at": "T", "changes": 0, "foreign": [], "adopted": [], "lost": [], "differences": {}}
     assert reconciliation_text(none) == "Checked the venue at T: no changes\nOur records and the venue's agree."
+
+
+def test_figures_are_printed_in_groups(capsys):
+    """Each that is known once, with its unit and below its group; below all, what is not known and why."""
+    found = {"days": 3, "total_return_pct": 1.5, "sharpe": math.nan, "fills": 2, "mean_holding_s": 90.0, "fees": 1200.0}
+    print_figures(found)
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
+        "return round trips",
+        "return 1.50 % fills 2",
+        "days 3 mean holding time 1 min 30 s",
+        "",
+        "costs",
+        "fees 1,200.00",
+        "Sharpe ratio: needs 5 days, there are 3",
+    ]
