@@ -62,9 +62,10 @@ clean: ## remove .venv and caches
 	@echo "making .venv with $(PYTHON)"
 	@$(PYTHON) -m venv .venv
 
-.venv/runtime.stamp: requirements/runtime.txt $(MANIFESTS) | .venv/bin/python
+.venv/runtime.stamp: requirements/runtime.txt requirements/charts.txt $(MANIFESTS) | .venv/bin/python
 	@echo "installing what torghut needs (about a minute, once)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/runtime.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/charts.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps $(EDITABLE)
 	@touch $@
 

@@ -1,72 +1,92 @@
-"""The page of a run: one HTML file that needs nothing but a browser.
+"""The page of a backtest: one HTML file for whoever judges it, and for the trader who works with it.
 
-Plotly's script comes out of its wheel and is written into the page, so the page works without a network; a content
-security policy in it forbids any request. Figures are written as plotly's own JSON, columns as base64 of their bytes;
-plotly's Python classes, and pandas, are not imported for it.
-
-Long runs are drawn in longer bars (one-second bars become one-minute bars, and so on), and nothing else changes: the
-equity curve, the drawdown and all numbers (`performance`) come from the bars as they were given.
+`write_backtest` writes it. What it shows comes as a `Run`, so that a run of another origin has the same page. Figures
+come from the run as it was; what is drawn is thinned where it is long (`page_charts`), and the page says so.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import json
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import bottleneck as bn
-import jinja2
 import msgspec
 import numpy as np
 import pyarrow as pa
-from markupsafe import Markup
 
-from torghut_core.errors import StateError
 from torghut_core.model.corporate_actions import AppliedAction
-from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
-from torghut_core.model.trading import ZERO, Side
-from torghut_core.research.performance import (
-    NO_MULTIPLIERS,
-    BarSeries,
-    Curve,
-    Row,
-    account_curve,
-    at_one_step,
-    bar_series,
-    decimal,
-    floats,
-    ints,
-    joined,
-    rows_by,
-    thinned,
-    values_at,
-)
-from torghut_core.research.trips import round_trips
-from torghut_core.timestamps import MILLISECOND, SECOND, format_timestamp
-from torghut_core.trading.totals import to_json
+from torghut_core.model.market import FloatArray, IntArray
+from torghut_core.research import page_charts as charts
+from torghut_core.research.documents import CHARTS, write_document
+from torghut_core.research.page_returns import deepest_drawdowns, held, returns_of
+from torghut_core.research.performance import BarSeries, Curve, RoundTrip, Row, bar_series
+from torghut_core.timestamps import DAY, HOUR, MINUTE, SECOND, format_timestamp
 
 if TYPE_CHECKING:
     from torghut_core.research.backtests import Backtest
 
-Figure: TypeAlias = dict[str, Any]
+FEW_TRIPS = 30
+SHORT_SPAN = 90 * DAY
+LONG_PAUSE = 5 * DAY
+"""Longer than any weekend with its holidays."""
+MOST_ROWS = 100
+"""Of a table that is written into the HTML."""
 
-_DRAWN = ("ema12", "ema26", "boll_upper", "boll_lower", "rsi14", "macd", "macd_signal", "macd_hist")
-_MAX_BARS = 5_000
-"""Bars drawn per symbol; more are joined to longer ones."""
-_MAX_BARS_OF_ALL = 20_000
-_MAX_SYMBOLS = 25
-_MAX_MARKERS = 5_000
-_MAX_TABLE_ROWS = 100
 
-# Colours that hold on white and on near-black; up and down differ in lightness as well as in hue.
-_UP, _DOWN = "#26a269", "#d64550"
-_BLUE, _AMBER, _GREY, _VIOLET = "#4285d6", "#d1900f", "#8d97a5", "#9b6fd3"
+class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
+    """What the account is compared with: prices, or an account's equity, at some times, ns."""
+
+    name: str
+    event_ts: IntArray
+    value: FloatArray
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page shows.
+
+    Attributes
+    ----------
+    title : of the page.
+    cash : of the account when the run began, in `currency`.
+    bars : of each symbol.
+    curve : of the account.
+    fills : event_ts, symbol, strategy_id, side, quantity, price, fee, decision_hash, and the rationale as `because`; in order.
+    trips : the positions that were closed.
+    figures : of the run, by name; what is not known is NaN or left out.
+    record : of the generation, see `Generation.to_record`; empty if unknown.
+    signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` to draw.
+    denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
+    denials : how often each rule denied, also those that `denied` leaves out.
+    positions : open at the end: strategy, symbol, signed quantity, average price.
+    actions : splits and dividends that were applied.
+    warnings : sentences about the run, beside those that follow from what is here.
+    benchmark : buying and holding what was traded where None.
+    costs : the figures at multiples of the costs.
+    facts : what else is known of the run, by name.
+    """
+
+    title: str
+    cash: Decimal
+    currency: str = "account currency"
+    bars: Mapping[str, BarSeries]
+    curve: Curve
+    fills: Sequence[Row] = ()
+    trips: Sequence[RoundTrip] = ()
+    figures: Mapping[str, float] = {}
+    record: Mapping[str, Any] = {}
+    signals: pa.Table | None = None
+    denied: Sequence[Row] = ()
+    denials: Mapping[str, int] = {}
+    positions: Sequence[tuple[str, str, Decimal, Decimal]] = ()
+    actions: Sequence[AppliedAction] = ()
+    warnings: Sequence[str] = ()
+    benchmark: Benchmark | None = None
+    costs: Mapping[float, Mapping[str, float]] = {}
+    facts: Mapping[str, str] = {}
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -78,386 +98,493 @@ class Card(msgspec.Struct, frozen=True):
     tone: str = ""
 
 
-def write_page(
+def write_backtest(
     path: Path,
-    *,
     title: str,
-    summary: Row,
-    bars: pa.Table,
-    cash: Decimal,
-    signals: pa.Table | None = None,
-    fills: Sequence[Row] = (),
-    denied: Sequence[Row] = (),
-    multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
-    charges: Sequence[Row] = (),
-    actions: Sequence[AppliedAction] = (),
-    currency: str = "account currency",
-) -> Path:
-    """Write the page of a run and return its path.
+    done: Backtest,
+    *,
+    benchmark: Benchmark | None = None,
+    costs: Mapping[float, Mapping[str, float]] | None = None,
+) -> None:
+    """Write the page of a backtest; its folder is made where it is missing.
 
     Parameters
     ----------
-    path : of the HTML file; its folder exists.
+    path : of the HTML file.
     title : of the page.
-    summary : the run in numbers, as ``--json`` prints it; `decisions`, `denied`, `orders` and `final_equity` get a card,
-        `denials` counts denials by code, also those that `denied` below leaves out, and everything is listed at the end.
-    bars : columns symbol, event_ts (ns), open, high, low, close, volume, and window_size if there are several.
-    cash : of the account when the run began.
-    signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` to draw.
-    fills : event_ts, symbol, strategy_id, side, quantity, price, fee, and the reason in `because`; in order of time.
-    denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
-    multipliers : of the symbols, where they are not 1.
-    charges : interest, see `Records.charges`.
-    actions : splits and dividends that were applied.
-    currency : of the account.
-
-    Raises
-    ------
-    OSError : the file cannot be written.
-    """
-    series = bar_series(bars)
-    curve = account_curve(float(cash), series, fills, multipliers, charges, actions)
-    profits = [trip.profit for trip in round_trips(fills, multipliers, actions)]
-    traded = Counter(fill["symbol"] for fill in fills)
-    drawn = sorted(series, key=lambda symbol: (-traded[symbol], symbol))[:_MAX_SYMBOLS]
-    most = max(250, min(_MAX_BARS, _MAX_BARS_OF_ALL // max(1, len(drawn))))
-    computed = {} if signals is None else rows_by(signals, "symbol")
-    reasons = _reasons(summary, denied)
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("torghut_core.research").joinpath("page.html").read_text(encoding="utf-8")
-    )
-    page = template.render(
-        title=title,
-        cards=_cards(summary, cash, fills, charges, denied, reasons, curve, profits),
-        markets=[_market(symbol, series[symbol], computed.get(symbol), fills, most) for symbol in drawn],
-        outlines=[_outline(symbol, bars) for symbol, bars in series.items()],
-        account=_account(curve, currency) if len(curve.event_ts) else None,
-        fills=[
-            {
-                **fill,
-                "time": _moment(fill["event_ts"]),
-                **{name: _number(fill[name]) for name in ("quantity", "price", "fee")},
-            }
-            for fill in fills[-_MAX_TABLE_ROWS:][::-1]
-        ],
-        fill_count=len(fills),
-        actions=[{"time": _moment(applied.at), "what": str(applied)} for applied in actions],
-        denied=[{**row, "time": _moment(row["event_ts"])} for row in denied[-_MAX_TABLE_ROWS:][::-1]],
-        denied_count=max(len(denied), sum(reasons.values())),
-        reasons=reasons,
-        summary={name: _text(value) for name, value in summary.items()},
-        plotly=Markup(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),  # noqa: S704 - plotly's own script, out of its wheel
-    )
-    path.write_text(page, encoding="utf-8")
-    return path
-
-
-def write_backtest(path: Path, title: str, done: Backtest) -> None:
-    """Write the page of a backtest; its folder is made where it is missing.
+    done : the backtest.
+    benchmark : to compare with; buying and holding what was traded where None.
+    costs : the figures of the same run at multiples of its costs, as ``{0: ..., 1: ..., 2: ...}``.
 
     Raises
     ------
     StateError : the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_page(
-            path,
-            title=title,
-            summary=json.loads(to_json(done.result))
-            | {"denials": done.totals.denials}
-            | ({"liquidations": done.totals.liquidations} if done.totals.liquidations else {}),
-            bars=done.bars(),
-            cash=done.starting_cash,
-            signals=done.signal_rows(),
-            fills=done.fills(),
-            denied=done.denied(),
-            multipliers=done.multipliers,
-            charges=done.interest(),
-            actions=done.actions,
-            currency=done.currency,
-        )
-    except OSError as error:
-        raise StateError(f"{path}: {error.strerror} (give another --page)") from error
-
-
-# Charts
-
-
-class Chart:
-    """Panels over one time axis, from the top down, written as plotly's JSON.
-
-    `event_ts` are the times of every point and bar, `step` the usual time between two of them, 0 if there is none.
-    A line breaks where 60 steps are missing.
-    """
-
-    def __init__(self, event_ts: IntArray, step: int = 0) -> None:
-        self._span = [event_ts[0] / MILLISECOND, (event_ts[-1] + step) / MILLISECOND] if len(event_ts) else None
-        self._breaks = np.flatnonzero(np.diff(event_ts) > 60 * step) + 1 if step else np.empty(0, np.int64)
-        self._x = _time(event_ts)
-        self._x_of_lines = _time(np.insert(event_ts, self._breaks, event_ts[self._breaks - 1] + step))
-        self._panels: list[tuple[str, int, Figure]] = []
-        self._data: list[Figure] = []
-        self._shapes: list[Figure] = []
-
-    def panel(self, title: str, height: int, **axis: Any) -> None:
-        """Begin a panel under the ones before, `height` pixels high; later traces are drawn in it."""
-        self._panels.append((title, height, axis))
-
-    def draw(self, kind: str, name: str, **trace: Any) -> None:
-        """Draw a plotly trace in the panel."""
-        trace.setdefault("x", self._x)
-        self._data.append({"type": kind, "name": name, "yaxis": self._axis, **trace})
-
-    def line(self, name: str, y: FloatArray, color: str, **trace: Any) -> None:
-        """Draw a line."""
-        trace.setdefault("line", {"color": color, "width": 1.4})
-        broken = _column(np.insert(y, self._breaks, np.nan))
-        self.draw("scatter", name, mode="lines", x=self._x_of_lines, y=broken, **trace)
-
-    def level(self, value: float) -> None:
-        """Draw a dotted line across the panel."""
-        place = {"xref": "paper", "x0": 0, "x1": 1, "yref": self._axis, "y0": value, "y1": value}
-        self._shapes.append({"type": "line", "line": {"color": _GREY, "width": 1, "dash": "dot"}, **place})
-
-    def figure(self) -> Figure:
-        """Data and layout. The page sets the colours of text, grid and background, by its light or dark scheme."""
-        has_legend = any(trace.get("showlegend", True) for trace in self._data)
-        gap, above, below = 30, 68 if has_legend else 44, 52
-        inside = sum(height for _, height, _ in self._panels) + gap * (len(self._panels) - 1)
-        layout: Figure = {
-            "height": inside + above + below,
-            "margin": {"l": 68, "r": 14, "t": above, "b": below},
-            "shapes": self._shapes,
-            "showlegend": has_legend,
-            "legend": {"orientation": "h", "x": 0, "y": 1 + 20 / inside, "yanchor": "bottom"},
-            "bargap": 0.1,
-            "xaxis": {
-                "type": "date",
-                "title": {"text": "time, UTC", "font": {"size": 12}},
-                "anchor": self._axis,
-                "range": self._span,
-                "hoverformat": "%Y-%m-%d %H:%M:%S",
-                "rangeslider": {"visible": False},
-            },
-            "annotations": [],
-        }
-        top = inside
-        for number, (title, height, axis) in enumerate(self._panels, start=1):
-            layout["yaxis" if number == 1 else f"yaxis{number}"] = {
-                "domain": [max(0, (top - height) / inside), top / inside],
-                "tickformat": ",",
-                "hoverformat": ",.7~g",
-                "zeroline": False,
-                "nticks": max(4, height // 28),
-                **axis,
-            }
-            corner = {
-                "xref": "paper",
-                "x": 0,
-                "xanchor": "left",
-                "yref": "paper",
-                "y": top / inside,
-                "yanchor": "bottom",
-            }
-            layout["annotations"].append({"text": title, "showarrow": False, **corner})
-            top -= height + gap
-        return {"data": self._data, "layout": layout}
-
-    @property
-    def _axis(self) -> str:
-        return f"y{len(self._panels)}" if len(self._panels) > 1 else "y"
-
-
-def _column(values: FloatArray) -> dict[str, str]:
-    """A typed array."""
-    return {"dtype": "f8", "bdata": base64.b64encode(values.astype("<f8").tobytes()).decode()}
-
-
-def _time(event_ts: IntArray) -> dict[str, str]:
-    """Milliseconds since the epoch, which a date axis takes."""
-    return _column(event_ts / MILLISECOND)
-
-
-def _market(symbol: str, bars: BarSeries, signals: pa.Table | None, fills: Sequence[Row], most: int) -> Row:
-    """The chart of a symbol: price with overlays and fills, volume, and the indicators that have values."""
-    bars = joined(bars, most)
-    of_bars, values = _indicators(bars, signals)
-    chart = Chart(bars.event_ts, bars.step)
-    chart.panel("price, quote currency per unit", 380)
-    if values.keys() >= {"boll_upper", "boll_lower"}:
-        edge = {"line": {"color": _GREY, "width": 1, "dash": "dot"}, "hoverinfo": "skip", "legendgroup": "bollinger"}
-        chart.line(f"Bollinger 20, 2{of_bars}", values["boll_upper"], _GREY, **edge)
-        chart.line("lower", values["boll_lower"], _GREY, showlegend=False, **edge)
-    chart.draw(
-        "candlestick",
-        symbol,
-        **{name: _column(getattr(bars, name)) for name in ("open", "high", "low", "close")},
-        increasing={"line": {"color": _UP, "width": 1}, "fillcolor": _UP},
-        decreasing={"line": {"color": _DOWN, "width": 1}, "fillcolor": _DOWN},
-        showlegend=False,
-    )
-    for name, label, color in (("ema12", "EMA 12", _AMBER), ("ema26", "EMA 26", _BLUE)):
-        if name in values:
-            chart.line(label + of_bars, values[name], color)
-    for side, shape, color in ((Side.BUY, "triangle-up", _UP), (Side.SELL, "triangle-down", _DOWN)):
-        _draw_fills(chart, side, shape, color, [fill for fill in fills if fill["symbol"] == symbol])
-    chart.panel("volume, units", 70)
-    chart.draw("bar", "volume", y=_column(bars.volume), marker={"color": _GREY, "line": {"width": 0}}, showlegend=False)
-    if "rsi14" in values:
-        chart.panel(f"RSI 14{of_bars}, points", 90, range=[0, 100], tickvals=[0, 30, 50, 70, 100])
-        chart.line("RSI 14", values["rsi14"], _VIOLET, showlegend=False)
-        chart.level(30)
-        chart.level(70)
-    if values.keys() >= {"macd", "macd_signal", "macd_hist"}:
-        chart.panel(f"MACD 12, 26, 9{of_bars}, quote currency", 90)
-        hist = values["macd_hist"]
-        marker = {"color": [_UP if value > 0 else _DOWN for value in hist], "opacity": 0.6, "line": {"width": 0}}
-        chart.draw("bar", "histogram", y=_column(hist), marker=marker, showlegend=False)
-        chart.line("MACD", values["macd"], _BLUE, showlegend=False)
-        chart.line("signal", values["macd_signal"], _AMBER, showlegend=False)
-    return {"symbol": symbol, "bars": f"{len(bars):,} bars of {_step_name(bars.step)}", **chart.figure()}
-
-
-def _indicators(bars: BarSeries, signals: pa.Table | None) -> tuple[str, dict[str, FloatArray]]:
-    """The columns that have values, at the end of each bar; and the length of their bars, if it is shorter."""
-    if signals is None:
-        return "", {}
-    step, rows = at_one_step(signals, bars.step)
-    event_ts = ints(rows["event_ts"])
-    found = {name: values_at(bars, event_ts, floats(rows[name])) for name in rows.column_names if name in _DRAWN}
-    values = {name: column for name, column in found.items() if not bn.allnan(column)}
-    return "" if step == bars.step else f" of {_step_name(step)} bars", values
-
-
-def _draw_fills(chart: Chart, side: Side, shape: str, color: str, fills: Sequence[Row]) -> None:
-    """Mark each fill at its own time and price, with strategy and reason."""
-    own = [fill for fill in fills if fill["side"] == side]
-    if not own:
-        return
-    shown = own[-_MAX_MARKERS:]
-    chart.draw(
-        "scatter",
-        f"{side} ({len(own):,})",
-        mode="markers",
-        x=_time(np.array([fill["event_ts"] for fill in shown], np.int64)),
-        y=_column(np.array([float(fill["price"]) for fill in shown])),
-        text=[
-            f"{side} {_number(fill['quantity'])} at {_number(fill['price'])}<br>{html.escape(str(fill['strategy_id']))}"
-            f"<br>{html.escape(str(fill.get('because', '')))}"
-            for fill in shown
+    totals = done.totals
+    run = Run(
+        title=title,
+        cash=done.starting_cash,
+        currency=done.currency,
+        bars=bar_series(done.bars()),
+        curve=done.curve(),
+        fills=done.fills(),
+        trips=done.round_trips(),
+        figures=done.statistics,
+        record=done.generation.to_record(),
+        signals=done.signal_rows(),
+        denied=done.denied(),
+        denials=totals.denials,
+        positions=[
+            (strategy, symbol, position.quantity, position.average_price)
+            for (strategy, symbol), position in done.positions.items()
+            if position.quantity
         ],
-        hovertemplate="%{text}<extra></extra>",
-        marker={"symbol": shape, "size": 10, "color": color, "line": {"width": 1, "color": "#ffffff"}},
+        actions=done.actions,
+        warnings=list(_warnings_of(done)),
+        benchmark=benchmark,
+        costs=costs or {},
+        facts={
+            "events": f"{done.result.events:,}",
+            "bars made of trades": f"{done.result.microbars:,}",
+            "signals": f"{done.result.signals:,}",
+            "decisions": f"{done.result.decisions:,}",
+            "orders": f"{done.result.orders:,}",
+            "rejected by the broker": f"{totals.rejected:,}",
+            "late trades dropped": f"{totals.late:,}",
+            "duplicates dropped": f"{totals.duplicates:,}",
+            "result digest": done.result.digest,
+        },
     )
+    write_page(path, run)
 
 
-def _account(curve: Curve, currency: str) -> Figure:
-    """The chart of the account: equity, and the drawdown below it."""
-    thin = thinned(curve)
-    chart = Chart(thin.event_ts)
-    chart.panel(f"equity, {currency}", 220)
-    chart.line("equity", thin.equity, _BLUE, hovertemplate="%{y:,.2f}", showlegend=False)
-    chart.panel("drawdown from the highest equity so far", 90, tickformat=".2%")
-    fill = {"fill": "tozeroy", "fillcolor": "rgba(214,69,80,0.2)"}
-    chart.line("drawdown", thin.drawdown, _DOWN, hovertemplate="%{y:.3%}", showlegend=False, **fill)
-    return chart.figure()
+def write_page(path: Path, run: Run) -> Path:
+    """Write the page of a run and return its path.
+
+    Raises
+    ------
+    StateError : the file cannot be written.
+    """
+    symbols = charts.drawn_symbols(run.bars, run.fills)
+    every = list(dict.fromkeys([*symbols, *run.bars, *(fill["symbol"] for fill in run.fills)]))
+    strategies = sorted({fill["strategy_id"] for fill in run.fills})
+    drawn = charts.markets(run.bars, symbols, run.signals)
+    name, compared = _compared(run)
+    returns = returns_of(run.curve, float(run.cash), compared)
+    is_drawn = len(run.curve.event_ts) > 1
+    data = {
+        "currency": run.currency,
+        "cash": float(run.cash),
+        "symbols": every,
+        "strategies": strategies,
+        "account": charts.account(run.curve, compared) if is_drawn else None,
+        "benchmark": name,
+        "rolling": returns.rolling(),
+        "markets": drawn,
+        "fills": charts.fill_columns(run.fills, every, strategies),
+        "trips": charts.trip_columns(run.trips, run.fills, every, strategies),
+    }
+    write_document(
+        path,
+        "backtest.html",
+        (CHARTS, "document.js", "backtest.js"),
+        data,
+        title=run.title,
+        subtitle=_subtitle(run),
+        warnings=[*run.warnings, *_warnings(run)],
+        cards=_cards(run, name, compared),
+        is_drawn=is_drawn,
+        benchmark=name,
+        currency=run.currency,
+        drawdowns=[
+            {
+                "depth": f"{100 * each.depth:.2f} %",
+                "from": _moment(each.began_at),
+                "lowest": _moment(each.lowest_at),
+                "recovered": _moment(each.recovered_at) if each.recovered_at else "not yet",
+                "length": _length((each.recovered_at or int(run.curve.event_ts[-1])) - each.began_at),
+            }
+            for each in deepest_drawdowns(run.curve)
+        ],
+        returns=returns,
+        return_bins=charts.histogram(100 * returns.each),
+        trip_bins=charts.histogram(np.array([float(trip.profit) for trip in run.trips])),
+        groups=_groups(run),
+        markets=drawn,
+        thinned=_thinned(run, drawn),
+        trips=[_trip_row(trip) for trip in run.trips[-MOST_ROWS:][::-1]],
+        trip_count=len(run.trips),
+        fill_count=len(run.fills),
+        positions=[
+            {"strategy": strategy, "symbol": symbol, "quantity": _number(quantity), "price": _number(price)}
+            for strategy, symbol, quantity, price in run.positions
+        ],
+        costs=_costs(run.costs),
+        reasons=_shares(_reasons(run)),
+        denied=[{**row, "time": _moment(row["event_ts"])} for row in run.denied[-MOST_ROWS:][::-1]],
+        denied_count=max(len(run.denied), sum(_reasons(run).values())),
+        actions=[{"time": _moment(applied.at), "what": str(applied)} for applied in run.actions],
+        figures={_label(name): _figure(name, value) for name, value in run.figures.items() if _is_known(value)},
+        setup=_setup(run.record),
+        facts=run.facts,
+        spans=[_span(symbol, bars) for symbol, bars in list(run.bars.items())[:MOST_ROWS]],
+        span_count=len(run.bars),
+    )
+    return path
 
 
-# Cards and tables
+# What is said about the run
 
 
-def _cards(
-    summary: Row,
-    cash: Decimal,
-    fills: Sequence[Row],
-    charges: Sequence[Row],
-    denied: Sequence[Row],
-    reasons: Mapping[str, int],
-    curve: Curve,
-    trips: Sequence[Decimal],
-) -> list[Card]:
-    """The figures that a trader asks for first."""
-    equity = Decimal(str(summary.get("final_equity", curve.equity[-1] if len(curve.equity) else cash)))
-    gain = equity - cash
-    tone = "good" if gain > 0 else "bad" if gain < 0 else ""
-    cards = [Card("Final equity", f"{equity:,.2f}", f"started with {cash:,.2f}")]
-    if cash > 0:
-        cards.append(Card("Return", f"{gain / cash * 100:+.3f} %", f"{gain:+,.2f}", tone))
-    if len(curve.drawdown):
-        worst = int(bn.nanargmin(curve.drawdown))
-        when = _moment(int(curve.event_ts[worst]))
-        cards.append(
-            Card("Max drawdown", f"{100 * curve.drawdown[worst]:.3f} %", when if curve.drawdown[worst] else "")
+def _subtitle(run: Run) -> str:
+    strategies = {fill["strategy_id"] for fill in run.fills}
+    known = [bars for bars in run.bars.values() if len(bars)]
+    parts = []
+    if strategies:
+        parts.append(", ".join(sorted(strategies)) if len(strategies) <= 3 else f"{len(strategies):,} strategies")
+    if run.bars:
+        parts.append("on " + (", ".join(run.bars) if len(run.bars) <= 4 else f"{len(run.bars):,} symbols"))
+    if known:
+        begin, end = min(int(bars.event_ts[0]) for bars in known), max(int(b.event_ts[-1]) + b.step for b in known)
+        parts.append(f"from {_moment(begin)} to {_moment(end)} UTC")
+    return " ".join(parts)
+
+
+def _warnings_of(done: Backtest) -> Iterator[str]:
+    """What only a backtest knows."""
+    totals = done.totals
+    if done.jumps:
+        yield (
+            f"{_many(len(done.jumps), 'price')} changed as in a split that no tape of corporate actions has; nothing was "
+            f"adjusted. The first: {done.jumps[0]}"
         )
-    cards.append(
-        Card("Fees paid", f"{sum((decimal(fill['fee']) for fill in fills), ZERO):,.2f}", "in the equity above")
-    )
-    if charges:
-        paid = sum((decimal(charge["fees"]) for charge in charges), ZERO)
-        cards.append(Card("Interest paid", f"{paid:,.2f}", "in the equity above"))
-    if summary.get("liquidations"):
-        cards.append(
-            Card(
-                "Liquidated by the broker",
-                f"{summary['liquidations']:,}",
-                "orders of its own, for want of margin",
-                "bad",
+    if totals.liquidations:
+        yield f"The broker closed positions for want of margin, by {_many(totals.liquidations, 'order')} of its own."
+    if done.open_orders:
+        yield f"{_many(done.open_orders, 'order')} were open at the end."
+    for reason, count in list(done.skipped.items())[:3]:
+        yield f"{_many(count, 'row')} of the tape were skipped: {reason}"
+    for strategy, why in done.starved.items():
+        yield f"{strategy} was shown no signal at all: {why}"
+    for name, failure in totals.failures.items():
+        yield f"{name} failed: {failure}"
+
+
+def _warnings(run: Run) -> Iterator[str]:
+    """What follows from what the page shows."""
+    if run.trips and len(run.trips) < FEW_TRIPS:
+        yield f"Only {_many(len(run.trips), 'round trip')} were closed: too few to tell skill from luck."
+    elif not run.trips:
+        yield "No position was closed, so nothing was earned or lost for good."
+    times = run.curve.event_ts
+    if len(times) and times[-1] - times[0] < SHORT_SPAN:
+        yield f"The data spans {_length(int(times[-1] - times[0]))}: annual figures of so short a time mean little."
+    if run.positions:
+        value = "it is" if len(run.positions) == 1 else "they are"
+        yield f"{_many(len(run.positions), 'position')} open at the end; {value} in the equity at the last price."
+    profits = np.array([float(trip.profit) for trip in run.trips])
+    if len(profits) > 1 and profits.sum() > 0 and profits.max() > profits.sum() / 2:
+        yield f"One round trip made {100 * profits.max() / profits.sum():.0f} % of the profit."
+    if run.fills and not any(fill["fee"] for fill in run.fills):
+        yield "No fee was charged: state what trading costs in the catalog."
+    pauses = [(pause, symbol) for symbol, bars in run.bars.items() if (pause := _pauses(bars)[1]) > LONG_PAUSE]
+    if pauses:
+        longest, symbol = max(pauses)
+        yield f"The data has pauses: {symbol} has no bar for {_length(longest)}."
+
+
+def _thinned(run: Run, drawn: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the charts leave out."""
+    said = []
+    for market in drawn:
+        finest = market["levels"][0]
+        if len(finest["time"]) < market["bars"]:
+            said.append(
+                f"{market['symbol']} has {market['bars']:,} bars of {market['step']}; the finest drawn are {finest['name']}."
             )
+    if len(run.bars) > len(drawn):
+        said.append(f"{len(run.bars) - len(drawn):,} more symbols are not drawn.")
+    if len(run.curve.event_ts) > charts.MOST_POINTS:
+        said.append("Equity is drawn at the end of steps of equal length, with the deepest drawdown in each.")
+    return said
+
+
+def _cards(run: Run, name: str, compared: FloatArray | None) -> list[Card]:
+    """The figures that a trader asks for first; those that are not known are left out."""
+    figures = run.figures
+    equity = float(run.curve.equity[-1]) if len(run.curve.equity) else float(run.cash)
+    gain, start = equity - float(run.cash), float(run.cash)
+    tone = "good" if gain > 0 else "bad" if gain < 0 else ""
+    cards = []
+    if start > 0:
+        against = f"{name} {100 * (compared[-1] / start - 1):+.2f} %" if compared is not None else ""
+        cards.append(Card("Return", f"{100 * gain / start:+.3f} %", against, tone))
+    cards.append(Card("Final equity", f"{equity:,.2f}", f"from {start:,.2f} {run.currency}"))
+    if len(run.curve.drawdown):
+        worst = int(bn.nanargmin(run.curve.drawdown))
+        deep = float(run.curve.drawdown[worst])
+        cards.append(
+            Card("Max drawdown", f"{100 * deep:.3f} %", _moment(int(run.curve.event_ts[worst])) if deep else "")
         )
-    won = sum(profit > 0 for profit in trips)
-    share = f"{100 * won / len(trips):.0f} %" if trips else "none"
+    for label, key, note in _MORE_CARDS:
+        value = figures.get(key, math.nan)
+        if _is_known(value) and (value or key != "interest"):
+            is_signed = key in ("sharpe", "mean_profit", "expectancy")
+            cards.append(Card(label, _figure(key, value), note, "bad" if is_signed and value < 0 else ""))
+    won = sum(trip.profit > 0 for trip in run.trips)
+    share = f"{100 * won / len(run.trips):.0f} %" if run.trips else "none"
     cards.append(
-        Card("Round trips won", share, f"{won:,} of {len(trips):,}, after fees" if trips else "nothing was closed")
+        Card("Won", share, f"{won:,} of {_many(len(run.trips), 'round trip')}" if run.trips else "nothing was closed")
     )
-    if "decisions" in summary:
-        cards.append(Card("Decisions", f"{summary['decisions']:,}"))
-    worst_reasons = ", ".join(f"{code} {count:,}" for code, count in list(reasons.items())[:3])
-    cards.append(Card("Denied by risk", f"{summary.get('denied', len(denied)):,}", worst_reasons))
-    orders = summary.get("orders")
-    cards.append(Card("Fills", f"{len(fills):,}", "" if orders is None else f"of {orders:,} orders"))
+    fees = float(sum(fill["fee"] for fill in run.fills))
+    cards.append(Card("Fees", f"{fees:,.2f}", f"{_many(len(run.fills), 'fill')}, in the equity"))
+    reasons = _reasons(run)
+    if reasons:
+        most = ", ".join(f"{code} {count:,}" for code, count in list(reasons.items())[:2])
+        cards.append(Card("Denied by risk", f"{sum(reasons.values()):,}", most))
     return cards
 
 
-def _reasons(summary: Row, denied: Sequence[Row]) -> dict[str, int]:
+_MORE_CARDS = (
+    ("CAGR", "cagr_pct", "a year"),
+    ("Sharpe", "sharpe", "annual"),
+    ("Sortino", "sortino", "annual"),
+    ("Calmar", "calmar", "CAGR by max drawdown"),
+    ("Volatility", "volatility_pct", "annual"),
+    ("Profit factor", "profit_factor", "won by lost"),
+    ("Expectancy", "expectancy", "a round trip, after fees"),
+    ("Mean profit", "mean_profit", "a round trip, after fees"),
+    ("Exposure", "exposure_pct", "of the time"),
+    ("Beta", "beta", "to the benchmark"),
+    ("Interest paid", "interest", "in the equity"),
+)
+
+
+def _compared(run: Run) -> tuple[str, FloatArray | None]:
+    """Name and equity of the benchmark at the times of the account; it begins with the same cash."""
+    times = run.curve.event_ts
+    if not len(times) or run.cash <= 0:
+        return "", None
+    if run.benchmark is not None:
+        name, value = run.benchmark.name, held(times, run.benchmark.event_ts, run.benchmark.value)
+    else:
+        traded = [
+            symbol for symbol in dict.fromkeys(fill["symbol"] for fill in run.fills) if len(run.bars.get(symbol, ()))
+        ]
+        if not traded:
+            return "", None
+        name = "holding " + (traded[0] if len(traded) == 1 else "what was traded")
+        own = [
+            held(times, run.bars[symbol].event_ts + run.bars[symbol].step, run.bars[symbol].close) for symbol in traded
+        ]
+        value = np.mean(own, axis=0)
+    return name, value * float(run.cash)
+
+
+def _reasons(run: Run) -> dict[str, int]:
     """How often each rule denied, the most frequent first."""
-    counts = summary.get("denials") or Counter(str(row.get("code", "")) for row in denied)
+    counts = run.denials or Counter(str(row.get("code", "")) for row in run.denied)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _outline(symbol: str, bars: BarSeries) -> dict[str, str]:
-    """The figures of a chart in one row, for a browser without JavaScript."""
-    close = bars.close[~np.isnan(bars.close)]
-    prices = {
-        "first": close[:1],
-        "last": close[-1:],
-        "high": np.array([bn.nanmax(bars.high)]),
-        "low": np.array([bn.nanmin(bars.low)]),
+def _shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    most = max(counts.values(), default=1)
+    return [{"name": name, "count": count, "share": 100 * count / most} for name, count in counts.items()]
+
+
+def _groups(run: Run) -> list[dict[str, Any]]:
+    """Round trips by strategy, by symbol and by side: count, share won, profit, fees."""
+    kinds = (
+        ("strategy", lambda trip: trip.strategy_id),
+        ("symbol", lambda trip: trip.symbol),
+        ("side", lambda trip: "long" if trip.side == "buy" else "short"),
+    )
+    found = []
+    for kind, name_of in kinds:
+        profits: dict[str, list[float]] = {}
+        for trip in run.trips:
+            profits.setdefault(name_of(trip), []).append(float(trip.profit))
+        rows = sorted(profits.items(), key=lambda item: -sum(item[1]))
+        most = max((abs(sum(own)) for _, own in rows), default=0) or 1
+        found.append(
+            {
+                "kind": kind,
+                "rows": [
+                    {
+                        "name": name,
+                        "trips": f"{len(own):,}",
+                        "won": f"{100 * sum(each > 0 for each in own) / len(own):.0f} %",
+                        "profit": f"{sum(own):+,.2f}",
+                        "share": 50 * abs(sum(own)) / most,
+                        "is_gain": sum(own) >= 0,
+                    }
+                    for name, own in rows[:MOST_ROWS]
+                ],
+            }
+        )
+    return [group for group in found if group["rows"]]
+
+
+def _costs(costs: Mapping[float, Mapping[str, float]]) -> dict[str, Any] | None:
+    """A row for each figure, a column for each multiple of the costs."""
+    if not costs:
+        return None
+    multiples = sorted(costs)
+    names = [
+        name for name in costs[multiples[0]] if any(_is_known(costs[each].get(name, math.nan)) for each in multiples)
+    ]
+    return {
+        "multiples": [f"{each:g}x" for each in multiples],
+        "rows": [
+            {
+                "name": _label(name),
+                "values": [
+                    _figure(name, value) if _is_known(value := costs[each].get(name, math.nan)) else ""
+                    for each in multiples
+                ],
+            }
+            for name in names
+        ],
     }
+
+
+def _trip_row(trip: RoundTrip) -> dict[str, str]:
+    return {
+        "strategy": trip.strategy_id,
+        "symbol": trip.symbol,
+        "side": "long" if trip.side == "buy" else "short",
+        "quantity": _number(trip.quantity),
+        "entered": _moment(trip.entered_at),
+        "exited": _moment(trip.exited_at),
+        "profit": f"{trip.profit:+,.2f}",
+    }
+
+
+def _span(symbol: str, bars: BarSeries) -> dict[str, str]:
+    """What the data of a symbol is."""
+    if not len(bars):
+        return {"symbol": symbol, "from": "", "to": "", "bars": "0", "pauses": "", "longest": "", "last": ""}
+    count, longest = _pauses(bars)
+    close = bars.close[np.isfinite(bars.close)]
     return {
         "symbol": symbol,
         "from": _moment(int(bars.event_ts[0])),
         "to": _moment(int(bars.event_ts[-1]) + bars.step),
-        "bars": f"{len(bars):,} of {_step_name(bars.step)}",
-        **{name: f"{price[0]:,.10g}" if len(price) else "" for name, price in prices.items()},
-        "volume": f"{bn.nansum(bars.volume):,.10g}",
+        "bars": f"{len(bars):,} of {charts.step_name(bars.step)}",
+        "pauses": f"{count:,}",
+        "longest": _length(longest) if count else "none",
+        "last": f"{close[-1]:,.10g}" if len(close) else "",
     }
 
 
-def _number(value: Any) -> str:
+def _pauses(bars: BarSeries) -> tuple[int, int]:
+    """How often more than ten bars are missing in a row, and for how long at most, ns."""
+    missing = np.diff(bars.event_ts) - bars.step
+    pauses = missing[missing > 10 * bars.step]
+    return len(pauses), int(pauses.max(initial=0))
+
+
+def _setup(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What traded: strategies with their parameters, the pipeline, rules, and the digests of catalog and code."""
+    if not record:
+        return None
+    pipeline = record["pipelines"].get("trading") or {}
+    parts = [(kind, pipeline.get(kind)) for kind in ("source", "broker")]
+    uses = [(kind, part) for kind, part in parts if part]
+    uses += [("stage", part) for part in pipeline.get("stages", ())]
+    uses += [
+        (kind, part) for kind, key in (("rule", "risk"), ("advisor", "advisors")) for part in record.get(key) or ()
+    ]
+    return {
+        "digests": {"generation": record["digest"], "catalog": record["catalog_digest"]},
+        "strategies": [
+            {
+                "name": each["name"],
+                "use": each["use"],
+                "version": each.get("code", {}).get("version", ""),
+                "code": each.get("code", {}).get("code_digest", ""),
+                "symbols": ", ".join(each["symbols"]),
+                "timeframe": each["base_timeframe"],
+                "params": _params(each["params"]),
+            }
+            for each in record["strategies"]
+            if each.get("enabled", True)
+        ],
+        "parts": [{"kind": kind, "use": part["use"], "params": _params(part["params"])} for kind, part in uses],
+        "plugins": [
+            {name: str(plugin.get(name, "")) for name in ("kind", "name", "distribution", "version", "code_digest")}
+            for plugin in record["plugins"]
+        ],
+    }
+
+
+def _params(params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as text; of files their names, for a page is sent to others."""
+    return {
+        name: ", ".join(PurePath(path).name for path in value) if name == "paths" else _plain(value)
+        for name, value in params.items()
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_plain(each)}" for name, each in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_plain, value))
+    return str(value)
+
+
+# How numbers are written
+
+
+def _is_known(value: float) -> bool:
+    return not math.isnan(value)
+
+
+def _label(name: str) -> str:
+    """The name of a figure as words: without its unit."""
+    for unit in ("_pct", "_s", "_ns", "_bps"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ")
+
+
+def _figure(name: str, value: float) -> str:
+    """A figure with its unit, which its name ends with."""
+    if math.isinf(value):
+        return "infinite"
+    if name.endswith("_pct"):
+        return f"{value:,.2f} %"
+    if name.endswith("_bps"):
+        return f"{value:,.2f} bps"
+    if name.endswith("_s"):
+        return _length(int(value * SECOND))
+    if name.endswith("_ns"):
+        return _length(int(value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def _number(value: Decimal) -> str:
     """A decimal as a person writes it: no exponent, no trailing zeros."""
-    text = f"{decimal(value):,f}"
+    text = f"{value:,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _text(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else str(value)
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+def _length(ns: int) -> str:
+    """A length of time in its two largest units."""
+    for unit, name, part, part_name in (
+        (DAY, "d", HOUR, "h"),
+        (HOUR, "h", MINUTE, "min"),
+        (MINUTE, "min", SECOND, "s"),
+    ):
+        if ns >= unit:
+            rest = ns % unit // part
+            return f"{ns // unit:,} {name}" + (f" {rest} {part_name}" if rest and ns < 100 * unit else "")
+    return f"{ns / SECOND:.3g} s"
 
 
 def _moment(ns: int) -> str:
     return format_timestamp(ns // SECOND * SECOND).replace("T", " ").removesuffix("Z")
-
-
-def _step_name(step: int) -> str:
-    names = {length: name for name, length in TIMEFRAMES.items()}
-    return names.get(step, window_size(step))
