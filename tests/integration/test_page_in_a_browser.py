@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 
 from support.browser import BROWSER, open_tab
+from torghut_core.research.figures import trading_days
 from torghut_core.research.page import Run, write_page
-from torghut_core.research.performance import account_curve, bar_series, round_trips
+from torghut_core.research.performance import account_curve, bar_series
+from torghut_core.research.trips import round_trips, trip_arrays
 from torghut_core.timestamps import MINUTE
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -42,15 +44,18 @@ def path(tmp_path_factory):
             }
         )
     series = bar_series(pa.table({**head, **prices}))
+    curve, trips = account_curve(10_000.0, series, fills), round_trips(fills)
     return write_page(
         tmp_path_factory.mktemp("page") / "page.html",
         Run(
             title=HOSTILE,
             cash=Decimal(10_000),
             bars=series,
-            curve=account_curve(10_000.0, series, fills),
+            curve=curve,
+            days=trading_days(curve.event_ts),
             fills=fills,
-            trips=round_trips(fills),
+            trips=trips,
+            arrays=trip_arrays(trips, series),
             signals=pa.table({**head, **dict.fromkeys(names, close)}),
         ),
     )
@@ -67,9 +72,7 @@ def tab(browser, path):
     """A tab that shows the page, drawn; what goes wrong in it fails the test."""
     browser.show()
     browser.open(path)
-    browser.js(
-        "new Promise(done => (function wait() { document.querySelector('tbody tr[tabindex]') ? done() : setTimeout(wait, 20); })())"
-    )
+    browser.until("document.querySelector('tbody tr[tabindex]') !== null")
     browser.frame()
     yield browser
     assert browser.errors == []

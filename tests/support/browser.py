@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from contextlib import contextmanager
 from itertools import count
+from time import monotonic
 
 from websockets.sync.client import connect
 
@@ -66,6 +67,14 @@ class Tab:
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def until(self, expression):
+        """Wait until an expression of JavaScript holds; what goes wrong in the page meanwhile is an error."""
+        deadline = monotonic() + 2 * PATIENCE
+        while not self.js(expression):
+            assert not self.errors, self.errors
+            assert monotonic() < deadline, f"never: {expression}"
+            self.frame()
 
     def frame(self):
         """Wait until what was asked for is painted."""

@@ -19,11 +19,13 @@ import numpy as np
 import pyarrow as pa
 
 from torghut_core.model.corporate_actions import AppliedAction
-from torghut_core.model.market import FloatArray, IntArray
+from torghut_core.model.market import FloatArray
 from torghut_core.research import page_charts as charts
 from torghut_core.research.documents import CHARTS, write_document
-from torghut_core.research.page_returns import deepest_drawdowns, held, returns_of
-from torghut_core.research.performance import BarSeries, Curve, RoundTrip, Row, bar_series
+from torghut_core.research.figures import FIGURES, Days, Trips, drawdowns, unknown
+from torghut_core.research.page_returns import returns_of
+from torghut_core.research.performance import BUY_AND_HOLD, BarSeries, Curve, Row
+from torghut_core.research.trips import RoundTrip
 from torghut_core.timestamps import DAY, HOUR, MINUTE, SECOND, format_timestamp
 
 if TYPE_CHECKING:
@@ -33,16 +35,9 @@ FEW_TRIPS = 30
 SHORT_SPAN = 90 * DAY
 LONG_PAUSE = 5 * DAY
 """Longer than any weekend with its holidays."""
+MOST_DRAWDOWNS = 5
 MOST_ROWS = 100
 """Of a table that is written into the HTML."""
-
-
-class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
-    """What the account is compared with: prices, or an account's equity, at some times, ns."""
-
-    name: str
-    event_ts: IntArray
-    value: FloatArray
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,10 +48,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     title : of the page.
     cash : of the account when the run began, in `currency`.
     bars : of each symbol.
-    curve : of the account.
+    curve : of the account; and its `days`.
     fills : event_ts, symbol, strategy_id, side, quantity, price, fee, decision_hash, and the rationale as `because`; in order.
-    trips : the positions that were closed.
-    figures : of the run, by name; what is not known is NaN or left out.
+    trips : the positions that were closed; as arrays with their excursions in `arrays`.
+    breakdowns : of the round trips, see `trips.breakdown`, by what they have in common.
+    figures : of the run, by the names of `FIGURES`; NaN where one is not known.
+    benchmark, compared : its name, and its equity at the times of the curve; None without one.
+    against : the figures beside the benchmark, see `figures.compared`.
     record : of the generation, see `Generation.to_record`; empty if unknown.
     signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` to draw.
     denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
@@ -64,7 +62,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     positions : open at the end: strategy, symbol, signed quantity, average price.
     actions : splits and dividends that were applied.
     warnings : sentences about the run, beside those that follow from what is here.
-    benchmark : buying and holding what was traded where None.
     costs : the figures at multiples of the costs.
     facts : what else is known of the run, by name.
     """
@@ -74,9 +71,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = "account currency"
     bars: Mapping[str, BarSeries]
     curve: Curve
+    days: Days
     fills: Sequence[Row] = ()
     trips: Sequence[RoundTrip] = ()
+    arrays: Trips
+    breakdowns: Mapping[str, pa.Table] = {}
     figures: Mapping[str, float] = {}
+    benchmark: str = ""
+    compared: FloatArray | None = None
+    against: Mapping[str, float] = {}
     record: Mapping[str, Any] = {}
     signals: pa.Table | None = None
     denied: Sequence[Row] = ()
@@ -84,7 +87,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     positions: Sequence[tuple[str, str, Decimal, Decimal]] = ()
     actions: Sequence[AppliedAction] = ()
     warnings: Sequence[str] = ()
-    benchmark: Benchmark | None = None
     costs: Mapping[float, Mapping[str, float]] = {}
     facts: Mapping[str, str] = {}
 
@@ -103,7 +105,7 @@ def write_backtest(
     title: str,
     done: Backtest,
     *,
-    benchmark: Benchmark | None = None,
+    benchmark: str = BUY_AND_HOLD,
     costs: Mapping[float, Mapping[str, float]] | None = None,
 ) -> None:
     """Write the page of a backtest; its folder is made where it is missing.
@@ -113,23 +115,31 @@ def write_backtest(
     path : of the HTML file.
     title : of the page.
     done : the backtest.
-    benchmark : to compare with; buying and holding what was traded where None.
+    benchmark : to compare with, see `Backtest.benchmark`.
     costs : the figures of the same run at multiples of its costs, as ``{0: ..., 1: ..., 2: ...}``.
 
     Raises
     ------
+    InputError : the tape has no bars of the benchmark.
     StateError : the file cannot be written.
     """
     totals = done.totals
+    is_compared = bool(done.series) and done.starting_cash > 0
     run = Run(
         title=title,
         cash=done.starting_cash,
         currency=done.currency,
-        bars=bar_series(done.bars()),
+        bars=done.series,
         curve=done.curve(),
+        days=done.days,
         fills=done.fills(),
         trips=done.round_trips(),
+        arrays=done.trips,
+        breakdowns={by: done.breakdown(by) for by in ("strategy", "symbol", "side", "weekday", "hour")},
         figures=done.statistics,
+        benchmark=benchmark.replace("-", " ") if is_compared else "",
+        compared=done.benchmark(benchmark) if is_compared else None,
+        against=done.against(benchmark) if is_compared else {},
         record=done.generation.to_record(),
         signals=done.signal_rows(),
         denied=done.denied(),
@@ -141,7 +151,6 @@ def write_backtest(
         ],
         actions=done.actions,
         warnings=list(_warnings_of(done)),
-        benchmark=benchmark,
         costs=costs or {},
         facts={
             "events": f"{done.result.events:,}",
@@ -169,20 +178,19 @@ def write_page(path: Path, run: Run) -> Path:
     every = list(dict.fromkeys([*symbols, *run.bars, *(fill["symbol"] for fill in run.fills)]))
     strategies = sorted({fill["strategy_id"] for fill in run.fills})
     drawn = charts.markets(run.bars, symbols, run.signals)
-    name, compared = _compared(run)
-    returns = returns_of(run.curve, float(run.cash), compared)
+    returns = returns_of(run.curve, float(run.cash), run.days, run.compared)
     is_drawn = len(run.curve.event_ts) > 1
     data = {
         "currency": run.currency,
         "cash": float(run.cash),
         "symbols": every,
         "strategies": strategies,
-        "account": charts.account(run.curve, compared) if is_drawn else None,
-        "benchmark": name,
+        "account": charts.account(run.curve, run.compared) if is_drawn else None,
+        "benchmark": run.benchmark,
         "rolling": returns.rolling(),
         "markets": drawn,
         "fills": charts.fill_columns(run.fills, every, strategies),
-        "trips": charts.trip_columns(run.trips, run.fills, every, strategies),
+        "trips": charts.trip_columns(run.trips, run.arrays, run.fills, every, strategies),
     }
     write_document(
         path,
@@ -192,24 +200,24 @@ def write_page(path: Path, run: Run) -> Path:
         title=run.title,
         subtitle=_subtitle(run),
         warnings=[*run.warnings, *_warnings(run)],
-        cards=_cards(run, name, compared),
+        cards=_cards(run),
         is_drawn=is_drawn,
-        benchmark=name,
+        benchmark=run.benchmark,
         currency=run.currency,
         drawdowns=[
             {
-                "depth": f"{100 * each.depth:.2f} %",
+                "depth": f"{each.depth_pct:.2f} %",
                 "from": _moment(each.began_at),
                 "lowest": _moment(each.lowest_at),
                 "recovered": _moment(each.recovered_at) if each.recovered_at else "not yet",
-                "length": _length((each.recovered_at or int(run.curve.event_ts[-1])) - each.began_at),
+                "length": _length(each.length_ns),
             }
-            for each in deepest_drawdowns(run.curve)
+            for each in drawdowns(run.curve.event_ts, run.curve.equity, float(run.cash))[:MOST_DRAWDOWNS]
         ],
         returns=returns,
         return_bins=charts.histogram(100 * returns.each),
-        trip_bins=charts.histogram(np.array([float(trip.profit) for trip in run.trips])),
-        groups=_groups(run),
+        trip_bins=charts.histogram(run.arrays.profit),
+        groups=[_group(by, table) for by, table in run.breakdowns.items() if table.num_rows],
         markets=drawn,
         thinned=_thinned(run, drawn),
         trips=[_trip_row(trip) for trip in run.trips[-MOST_ROWS:][::-1]],
@@ -224,7 +232,8 @@ def write_page(path: Path, run: Run) -> Path:
         denied=[{**row, "time": _moment(row["event_ts"])} for row in run.denied[-MOST_ROWS:][::-1]],
         denied_count=max(len(run.denied), sum(_reasons(run).values())),
         actions=[{"time": _moment(applied.at), "what": str(applied)} for applied in run.actions],
-        figures={_label(name): _figure(name, value) for name, value in run.figures.items() if _is_known(value)},
+        figures=_figures(run),
+        unknown={_label(name): why for name, why in unknown(run.figures).items()},
         setup=_setup(run.record),
         facts=run.facts,
         spans=[_span(symbol, bars) for symbol, bars in list(run.bars.items())[:MOST_ROWS]],
@@ -282,7 +291,7 @@ def _warnings(run: Run) -> Iterator[str]:
     if run.positions:
         value = "it is" if len(run.positions) == 1 else "they are"
         yield f"{_many(len(run.positions), 'position')} open at the end; {value} in the equity at the last price."
-    profits = np.array([float(trip.profit) for trip in run.trips])
+    profits = run.arrays.profit
     if len(profits) > 1 and profits.sum() > 0 and profits.max() > profits.sum() / 2:
         yield f"One round trip made {100 * profits.max() / profits.sum():.0f} % of the profit."
     if run.fills and not any(fill["fee"] for fill in run.fills):
@@ -309,28 +318,28 @@ def _thinned(run: Run, drawn: Sequence[Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def _cards(run: Run, name: str, compared: FloatArray | None) -> list[Card]:
+def _cards(run: Run) -> list[Card]:
     """The figures that a trader asks for first; those that are not known are left out."""
-    figures = run.figures
-    equity = float(run.curve.equity[-1]) if len(run.curve.equity) else float(run.cash)
-    gain, start = equity - float(run.cash), float(run.cash)
-    tone = "good" if gain > 0 else "bad" if gain < 0 else ""
+    start = float(run.cash)
+    equity = float(run.curve.equity[-1]) if len(run.curve.equity) else start
     cards = []
     if start > 0:
-        against = f"{name} {100 * (compared[-1] / start - 1):+.2f} %" if compared is not None else ""
-        cards.append(Card("Return", f"{100 * gain / start:+.3f} %", against, tone))
+        gain = 100 * (equity / start - 1)
+        beside = "" if run.compared is None else f"{run.benchmark} {100 * (run.compared[-1] / start - 1):+.2f} %"
+        cards.append(Card("Return", f"{gain:+.3f} %", beside, "good" if gain > 0 else "bad" if gain < 0 else ""))
     cards.append(Card("Final equity", f"{equity:,.2f}", f"from {start:,.2f} {run.currency}"))
     if len(run.curve.drawdown):
         worst = int(bn.nanargmin(run.curve.drawdown))
         deep = float(run.curve.drawdown[worst])
         cards.append(
-            Card("Max drawdown", f"{100 * deep:.3f} %", _moment(int(run.curve.event_ts[worst])) if deep else "")
+            Card("Deepest drawdown", f"{100 * deep:.3f} %", _moment(int(run.curve.event_ts[worst])) if deep else "")
         )
-    for label, key, note in _MORE_CARDS:
-        value = figures.get(key, math.nan)
-        if _is_known(value) and (value or key != "interest"):
-            is_signed = key in ("sharpe", "mean_profit", "expectancy")
-            cards.append(Card(label, _figure(key, value), note, "bad" if is_signed and value < 0 else ""))
+    figures = {**run.figures, **run.against}
+    for label, name, note in _MORE_CARDS:
+        value = figures.get(name, math.nan)
+        if _is_known(value) and (value or name != "interest"):
+            is_bad = value < 0 and name in ("sharpe", "sortino", "expectancy", "alpha_pct", "cagr_pct")
+            cards.append(Card(label, _figure(name, value), note, "bad" if is_bad else ""))
     won = sum(trip.profit > 0 for trip in run.trips)
     share = f"{100 * won / len(run.trips):.0f} %" if run.trips else "none"
     cards.append(
@@ -346,39 +355,19 @@ def _cards(run: Run, name: str, compared: FloatArray | None) -> list[Card]:
 
 
 _MORE_CARDS = (
-    ("CAGR", "cagr_pct", "a year"),
+    ("CAGR", "cagr_pct", "return a year"),
     ("Sharpe", "sharpe", "annual"),
     ("Sortino", "sortino", "annual"),
-    ("Calmar", "calmar", "CAGR by max drawdown"),
+    ("Calmar", "calmar", "CAGR to deepest drawdown"),
     ("Volatility", "volatility_pct", "annual"),
-    ("Profit factor", "profit_factor", "won by lost"),
-    ("Expectancy", "expectancy", "a round trip, after fees"),
-    ("Mean profit", "mean_profit", "a round trip, after fees"),
-    ("Exposure", "exposure_pct", "of the time"),
+    ("Alpha", "alpha_pct", "annual, to the benchmark"),
     ("Beta", "beta", "to the benchmark"),
+    ("Profit factor", "profit_factor", "gains to losses"),
+    ("Mean profit", "expectancy", "of a round trip, after fees"),
+    ("In the market", "time_in_market_pct", "of the time"),
+    ("Slippage", "slippage", "in the equity"),
     ("Interest paid", "interest", "in the equity"),
 )
-
-
-def _compared(run: Run) -> tuple[str, FloatArray | None]:
-    """Name and equity of the benchmark at the times of the account; it begins with the same cash."""
-    times = run.curve.event_ts
-    if not len(times) or run.cash <= 0:
-        return "", None
-    if run.benchmark is not None:
-        name, value = run.benchmark.name, held(times, run.benchmark.event_ts, run.benchmark.value)
-    else:
-        traded = [
-            symbol for symbol in dict.fromkeys(fill["symbol"] for fill in run.fills) if len(run.bars.get(symbol, ()))
-        ]
-        if not traded:
-            return "", None
-        name = "holding " + (traded[0] if len(traded) == 1 else "what was traded")
-        own = [
-            held(times, run.bars[symbol].event_ts + run.bars[symbol].step, run.bars[symbol].close) for symbol in traded
-        ]
-        value = np.mean(own, axis=0)
-    return name, value * float(run.cash)
 
 
 def _reasons(run: Run) -> dict[str, int]:
@@ -392,37 +381,39 @@ def _shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     return [{"name": name, "count": count, "share": 100 * count / most} for name, count in counts.items()]
 
 
-def _groups(run: Run) -> list[dict[str, Any]]:
-    """Round trips by strategy, by symbol and by side: count, share won, profit, fees."""
-    kinds = (
-        ("strategy", lambda trip: trip.strategy_id),
-        ("symbol", lambda trip: trip.symbol),
-        ("side", lambda trip: "long" if trip.side == "buy" else "short"),
-    )
-    found = []
-    for kind, name_of in kinds:
-        profits: dict[str, list[float]] = {}
-        for trip in run.trips:
-            profits.setdefault(name_of(trip), []).append(float(trip.profit))
-        rows = sorted(profits.items(), key=lambda item: -sum(item[1]))
-        most = max((abs(sum(own)) for _, own in rows), default=0) or 1
-        found.append(
+def _group(by: str, table: pa.Table) -> dict[str, Any]:
+    """Round trips by what they have in common, and the length of each one's bar, percent of half the width."""
+    rows = table.slice(0, MOST_ROWS).to_pylist()
+    most = max(abs(row["profit"]) for row in rows) or 1
+    return {
+        "kind": by,
+        "rows": [
             {
-                "kind": kind,
-                "rows": [
-                    {
-                        "name": name,
-                        "trips": f"{len(own):,}",
-                        "won": f"{100 * sum(each > 0 for each in own) / len(own):.0f} %",
-                        "profit": f"{sum(own):+,.2f}",
-                        "share": 50 * abs(sum(own)) / most,
-                        "is_gain": sum(own) >= 0,
-                    }
-                    for name, own in rows[:MOST_ROWS]
-                ],
+                "name": {"buy": "long", "sell": "short"}[row[by]] if by == "side" else row[by],
+                "trips": f"{row['round_trips']:,}",
+                "won": f"{100 * row['won'] / row['round_trips']:.0f} %",
+                "profit": f"{row['profit']:+,.2f}",
+                "share": 50 * abs(row["profit"]) / most,
+                "is_gain": row["profit"] >= 0,
             }
-        )
-    return [group for group in found if group["rows"]]
+            for row in rows
+        ],
+    }
+
+
+def _figures(run: Run) -> dict[str, dict[str, str]]:
+    """The figures that are known, by group and label."""
+    groups: dict[str, dict[str, str]] = {}
+    for name, value in run.figures.items():
+        if _is_known(value):
+            groups.setdefault(FIGURES[name].group if name in FIGURES else "others", {})[_label(name)] = _figure(
+                name, value
+            )
+    if any(map(_is_known, run.against.values())):
+        groups[f"beside {run.benchmark}"] = {
+            _label(name): _figure(name, value) for name, value in run.against.items() if _is_known(value)
+        }
+    return groups
 
 
 def _costs(costs: Mapping[float, Mapping[str, float]]) -> dict[str, Any] | None:
@@ -542,25 +533,20 @@ def _is_known(value: float) -> bool:
 
 
 def _label(name: str) -> str:
-    """The name of a figure as words: without its unit."""
-    for unit in ("_pct", "_s", "_ns", "_bps"):
-        name = name.removesuffix(unit)
-    return name.replace("_", " ")
+    """The name of a figure in words, without its unit."""
+    return FIGURES[name].label if name in FIGURES else name.removesuffix("_pct").replace("_", " ")
 
 
 def _figure(name: str, value: float) -> str:
-    """A figure with its unit, which its name ends with."""
+    """A figure with its unit."""
+    unit = FIGURES[name].unit if name in FIGURES else "%" if name.endswith("_pct") else ""
     if math.isinf(value):
         return "infinite"
-    if name.endswith("_pct"):
-        return f"{value:,.2f} %"
-    if name.endswith("_bps"):
-        return f"{value:,.2f} bps"
-    if name.endswith("_s"):
+    if unit == "s":
         return _length(int(value * SECOND))
-    if name.endswith("_ns"):
-        return _length(int(value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+    if unit == "count":
+        return f"{value:,.0f}"
+    return f"{value:,.2f}" + (f" {unit}" if unit not in ("", "money") else "")
 
 
 def _number(value: Decimal) -> str:

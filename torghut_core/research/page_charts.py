@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from torghut_core.model.market import TIMEFRAME_NAMES, TIMEFRAMES, FloatArray, IntArray, window_size
 from torghut_core.model.trading import Side
+from torghut_core.research.figures import Trips
 from torghut_core.research.performance import (
     BarSeries,
     Curve,
-    RoundTrip,
     Row,
     at_one_step,
     floats,
@@ -28,6 +28,7 @@ from torghut_core.research.performance import (
     rows_by,
     values_at,
 )
+from torghut_core.research.trips import RoundTrip
 from torghut_core.timestamps import DAY, MILLISECOND
 
 DRAWN = ("ema12", "ema26", "boll_upper", "boll_lower", "rsi14", "macd", "macd_signal", "macd_hist")
@@ -176,7 +177,11 @@ def fill_columns(fills: Sequence[Row], symbols: Sequence[str], strategies: Seque
 
 
 def trip_columns(
-    trips: Sequence[RoundTrip], fills: Sequence[Row], symbols: Sequence[str], strategies: Sequence[str]
+    trips: Sequence[RoundTrip],
+    arrays: Trips,
+    fills: Sequence[Row],
+    symbols: Sequence[str],
+    strategies: Sequence[str],
 ) -> dict[str, Any]:
     """The round trips as columns, with the place of the fill that opened each and of the one that closed it; -1 for none."""
     opened: dict[tuple[str, str, int], int] = {}
@@ -191,17 +196,20 @@ def trip_columns(
     exits = [closed.get((trip.strategy_id, trip.symbol, trip.exited_at), -1) for trip in trips]
     money = {
         name: np.array([float(getattr(trip, name)) for trip in trips], np.float64)
-        for name in ("quantity", "entry_price", "exit_price", "profit", "fees")
+        for name in ("quantity", "entry_price", "exit_price", "fees")
     }
+    excursions = {"mae": arrays.mae_pct, "mfe": arrays.mfe_pct}
     return {
         "strategy": np.array([number_of[trip.strategy_id] for trip in trips], np.int64),
         "symbol": np.array([place_of[trip.symbol] for trip in trips], np.int64),
         "is_long": np.array([trip.side == Side.BUY for trip in trips], np.int64),
-        "entered": np.array([trip.entered_at for trip in trips], np.int64) // MILLISECOND,
-        "exited": np.array([trip.exited_at for trip in trips], np.int64) // MILLISECOND,
+        "entered": arrays.entered_at // MILLISECOND,
+        "exited": arrays.exited_at // MILLISECOND,
         "entry": np.array(entries, np.int64),
         "exit": np.array(exits, np.int64),
+        "profit": _digits(arrays.profit),
         **{name: _digits(values) for name, values in money.items()},
+        **{name: np.round(values, 3) for name, values in excursions.items() if values is not None},
     }
 
 

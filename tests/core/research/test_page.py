@@ -18,8 +18,10 @@ import pytest
 
 from torghut_core.research import page_charts
 from torghut_core.research.documents import pack
-from torghut_core.research.page import Benchmark, Run, write_page
-from torghut_core.research.performance import account_curve, bar_series, round_trips
+from torghut_core.research.figures import trading_days
+from torghut_core.research.page import Run, write_page
+from torghut_core.research.performance import account_curve, bar_series, buy_and_hold
+from torghut_core.research.trips import round_trips, trip_arrays
 from torghut_core.timestamps import DAY, HOUR, SECOND
 
 T0 = 1_767_623_400 * SECOND
@@ -116,8 +118,16 @@ def run_of(bars=None, cash=1000, fills=(), **given):
     """A run on bars, with its account and round trips."""
     series = bar_series(bar_table([100.0, 101.0, 102.0]) if bars is None else bars)
     curve = account_curve(float(cash), series, fills)
-    given = {"title": "a run", "curve": curve, "trips": round_trips(fills), **given}
-    return Run(bars=series, cash=Decimal(cash), fills=fills, **given)
+    trips = round_trips(fills)
+    began_at = int(curve.event_ts[0]) if len(curve.event_ts) else None
+    known = {
+        "days": trading_days(curve.event_ts, began_at=began_at),
+        "trips": trips,
+        "arrays": trip_arrays(trips, series),
+    }
+    return Run(
+        **{"title": "a run", "cash": Decimal(cash), "bars": series, "curve": curve, "fills": fills, **known, **given}
+    )
 
 
 @pytest.fixture
@@ -142,20 +152,19 @@ def test_the_numbers_of_a_run_are_on_the_page(page):
         fill(4 * SECOND, "sell", "10", "102", fee="1"),
     ]
     denied = [{"event_ts": T0, "symbol": "ES", "strategy_id": "one", "code": code} for code in ("a", "b", "b")]
-    run = page(
-        fills=fills, denied=denied, figures={"sharpe": 1.234, "cagr_pct": math.nan, "longest_drawdown_s": 7260.0}
-    )
+    run = page(fills=fills, denied=denied, figures={"sharpe": 1.234, "cagr_pct": math.nan, "mean_holding_s": 7260.0})
 
     assert run.after("Final equity") == "1,006.00"
     assert run.after("Return") == "+0.600 %"
-    assert run.after("Max drawdown") == "-0.198 %"
+    assert run.after("Deepest drawdown") == "-0.198 %"
     assert run.after("Fees") == "4.00"
     assert run.after("Won") == "50 %"
     assert run.after("Denied by risk") == "3"
     assert "b 2, a 1" in run.words
     assert run.after("Sharpe") == "1.23"
-    assert run.after("longest drawdown") == "2 h 1 min"
+    assert run.after("mean holding time") == "2 h 1 min"
     assert "CAGR" not in run.words
+    assert run.says("return a year (CAGR): nothing to divide by")
 
 
 def test_a_run_without_bars_or_fills_is_a_page_too(page):
@@ -167,20 +176,20 @@ def test_a_run_without_bars_or_fills_is_a_page_too(page):
     assert (run.data["account"], run.data["markets"], run.data["rolling"]) == (None, [], None)
 
 
-def test_the_benchmark_begins_with_the_same_cash(page):
-    """Where none is given it is holding what was traded, from its first close; one that is given counts from its first value."""
-    own = page(fills=[fill(0)]).data
-    assert own["benchmark"] == "holding ES"
-    assert own["account"]["benchmark"].tolist() == pytest.approx([1000, 1000, 1010, 1020])
+def test_the_account_is_drawn_beside_its_benchmark(page):
+    """From the same cash on, under the benchmark's name, with the figures of both."""
+    run = run_of(fills=[fill(0)])
+    held = buy_and_hold(1000.0, run.bars, run.curve.event_ts)
+    shown = page(fills=[fill(0)], benchmark="buy and hold", compared=held, against={"beta": 0.5, "alpha_pct": math.nan})
 
-    given = Benchmark(name="an index", event_ts=np.array([T0, T0 + 2 * SECOND]), value=np.array([50.0, 75.0]))
-    compared = page(fills=[fill(0)], benchmark=given).data
-    assert compared["benchmark"] == "an index"
-    assert compared["account"]["benchmark"].tolist() == [1000, 1000, 1500, 1500]
+    assert shown.data["account"]["benchmark"].tolist() == pytest.approx([1000, 1000, 1010, 1020])
+    assert shown.after("+0.200 %") == "buy and hold +2.00 %"
+    assert shown.after("Beside buy and hold") == "beta"
+    assert shown.after("beta") == "0.50"
 
 
 def test_months_days_and_hours_are_of_the_account(page):
-    """A month's return counts from the month before, the first from the cash; a short run is told by the hour."""
+    """A month's return counts from the month before, the first from the cash; a short run is shown by the hour."""
     days = bar_table([100.0 + k for k in range(59)], step=DAY, size="P1D", first=0)
     run = page(days, fills=[{**fill(0, price="100"), "event_ts": 0}])
     (months,) = [words for words in run.words if words == "1970"]
@@ -196,7 +205,7 @@ def test_moving_figures_need_their_days(page):
     walk = 100 + np.cumsum(np.random.default_rng(3).normal(0, 1, 100))
     bars = bar_table(walk, step=DAY, size="P1D", first=0)
     rolling = page(bars, fills=[{**fill(0, quantity="10"), "event_ts": 0}], cash=10_000).data["rolling"]
-    assert len(rolling["time"]) == len(rolling["sharpe"]) == 101 - 63 + 1
+    assert len(rolling["time"]) == len(rolling["sharpe"]) == 100 - 63 + 1
     change = np.diff(10_000 + 10 * (walk - 100)) / (10_000 + 10 * (walk - 100))[:-1]
     expected = change[-63:].mean() / change[-63:].std(ddof=1) * math.sqrt(365)
     assert rolling["sharpe"][-1] == pytest.approx(expected, abs=1e-3)
@@ -205,7 +214,13 @@ def test_moving_figures_need_their_days(page):
 
 def test_costs_are_a_column_for_each_multiple(page):
     """The figures of the run at its costs taken so many times stand side by side."""
-    run = page(costs={1: {"return_pct": 2.5}, 0: {"return_pct": 4.0, "sharpe": math.nan}, 2: {"return_pct": 1.0}})
+    run = page(
+        costs={
+            1: {"total_return_pct": 2.5},
+            0: {"total_return_pct": 4.0, "sharpe": math.nan},
+            2: {"total_return_pct": 1.0},
+        }
+    )
     place = run.words.index("0x")
     assert run.words[place : place + 7] == ["0x", "1x", "2x", "return", "4.00 %", "2.50 %", "1.00 %"]
 
@@ -314,11 +329,13 @@ def harmful_run():
         "fills": made,
         "denied": denied,
         "denials": {HARMFUL: 1},
-        "figures": {HARMFUL: 1.0},
+        "figures": {"sharpe": math.nan},
         "record": record,
         "positions": [(HARMFUL, HARMFUL, Decimal(1), Decimal(1))],
         "warnings": [HARMFUL],
-        "benchmark": Benchmark(name=HARMFUL, event_ts=np.array([T0]), value=np.array([1.0])),
+        "benchmark": HARMFUL,
+        "against": {"beta": 1.0},
+        "breakdowns": {"strategy": pa.table({"strategy": [HARMFUL], "round_trips": [1], "won": [1], "profit": [1.0]})},
         "costs": {1: {HARMFUL: 1.0}},
         "facts": {HARMFUL: HARMFUL},
     }
@@ -426,12 +443,15 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 import pyarrow.parquet as pq
+from torghut_core.research.figures import trading_days
 from torghut_core.research.page import Run, write_page
 from torghut_core.research.performance import account_curve, bar_series
+from torghut_core.research.trips import trip_arrays
 bars = pq.ParquetFile(sys.argv[1]).read()
 series = bar_series(bars)
-run = Run(title="", bars=series, curve=account_curve(1.0, series, ()), signals=bars, cash=Decimal(1))
-write_page(Path(sys.argv[1] + ".html"), run)
+curve = account_curve(1.0, series, ())
+known = {"days": trading_days(curve.event_ts), "arrays": trip_arrays([], series)}
+write_page(Path(sys.argv[1] + ".html"), Run(title="", bars=series, curve=curve, signals=bars, cash=Decimal(1), **known))
 print("pandas" in sys.modules)
 """
     bars = bar_table([1.0, math.nan])

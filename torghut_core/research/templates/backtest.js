@@ -424,6 +424,7 @@ function listTrips(data, show) {
     {title: "exit", sort: k => trips.exit_price()[k], text: k => plain(trips.exit_price()[k]), kind: () => "n"},
     {title: "price, %", sort: k => percent[k], text: k => signed(percent[k], 2), kind: k => tone(percent[k])},
     {title: "profit", sort: k => trips.profit()[k], text: k => signed(trips.profit()[k], 2), kind: k => tone(trips.profit()[k])},
+    ...(trips.mae ? [["worst, %", "mae"], ["best, %", "mfe"]] : []).map(([title, name]) => ({title, sort: k => trips[name]()[k], text: k => signed(trips[name]()[k], 2), kind: () => "n"})),
     {title: "fees", sort: k => trips.fees()[k], text: k => written(trips.fees()[k], 2), kind: () => "n"},
     {title: "explain entry, exit", ids: k => [id(trips.entry(), k), id(trips.exit(), k)]},
   ].filter(({title}) => !((title === "strategy" && strategies.length < 2) || (title === "symbol" && symbols.length < 2)));
