@@ -26,6 +26,7 @@ from torghut_core.cli import (
     status,
     sweeps,
     trading,
+    walk_forward,
 )
 from torghut_core.cli.help import Group
 from torghut_core.cli.options import INTERRUPTED
@@ -43,6 +44,7 @@ app = typer.Typer(
 for part in (
     research,
     sweeps,
+    walk_forward,
     reports,
     trading,
     status,

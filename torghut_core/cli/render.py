@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torghut_core.research.decisions_only import Decided
     from torghut_core.research.live_day import LiveDay
     from torghut_core.research.sweep_results import SweepResult
+    from torghut_core.research.walk_forward import WalkForward
 
 
 MOST_LINES = 20
@@ -313,6 +314,36 @@ def print_sweep(done: SweepResult, folder: Path, belief: str) -> None:
     )
     if belief:
         console.print(belief, markup=False)
+    console.print(f"page: {folder / 'page.html'}", markup=False)
+
+
+def print_walk_forward(done: WalkForward, folder: Path) -> None:
+    """Print each fold with its choice, what the choice was worth, and whether that can be told from luck."""
+    from torghut_core.research.walk_forward_files import number
+
+    console = new_console()
+    result = done.to_json()
+    table = _plain_table("tested", "chosen", f"{done.objective} there", "tested", "median", text=2)
+    for fold in result["folds"][-MOST_LINES:]:
+        chosen = ", ".join(f"{path.removeprefix('params.')} {value}" for path, value in (fold["params"] or {}).items())
+        spans = ", ".join(f"{first} to {last}" for first, last in fold["test"])
+        table.add_row(spans, chosen or "none", *(number(fold[name]) for name in ("trained", "tested", "median")))
+    if len(result["folds"]) > MOST_LINES:
+        console.print(f"the last {MOST_LINES} of {len(result['folds'])} folds:")
+    console.print(table)
+    means = [number(result[name]) for name in ("trained", "tested", "median")]
+    console.print(
+        f"mean {done.objective} {means[0]} where chosen, {means[1]} when tested; {means[2]} of the median set"
+    )
+    if done.refused:
+        refused = counted(len(done.refused), "parameter set")
+        console.print(f"{refused} could not be tried: {'; '.join(result['reasons'][:3])}", style="yellow", markup=False)
+    figures = done.figures
+    console.print(
+        f"out of sample: {number(figures['total_return_pct'])} % in {counted(int(figures['days']), 'day')}, Sharpe ratio "
+        f"{number(figures['sharpe'])}, drawdown {number(figures['max_drawdown_pct'])} %"
+    )
+    console.print(done.belief.sentence, style="bold", markup=False)
     console.print(f"page: {folder / 'page.html'}", markup=False)
 
 

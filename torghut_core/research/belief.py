@@ -74,7 +74,7 @@ class Belief(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in msgspec.structs.asdict(self).items() if not isinstance(value, str)}
 
 
-def belief(
+def judge(
     returns: FloatArray,
     profits: FloatArray,
     per_year: int,
@@ -93,7 +93,7 @@ def belief(
     per_year : days in a year.
     trials : how many parameter sets were tried until this one was chosen, all of them, good and bad.
     variance : of the daily Sharpe ratios of the trials; where None, what chance alone gives to trials of as many days.
-    overfitting : see `overfitting.overfitting`; NaN where it is not known.
+    overfitting : see `overfitting.measure_overfitting`; NaN where it is not known.
     seed : of the draws.
     """
     year = math.sqrt(per_year)
@@ -121,7 +121,7 @@ def belief(
     }
     unsaid = Belief(answer=Answer.UNKNOWN, sentence="", **numbers)
     answer, reason = _judged(unsaid)
-    seen = f"{_counted(trades, 'round trip')} in {_counted(days, 'day')}, {_counted(trials, 'parameter set')} tried"
+    seen = f"{_counted(trades, 'round trip')} in {_counted(days, 'day')}, {_counted(trials, 'trial')}"
     sentence = f"{answer.capitalize()}: {reason} ({seen})."
     return msgspec.structs.replace(unsaid, answer=answer, sentence=sentence)
 
@@ -133,9 +133,10 @@ def _judged(found: Belief) -> tuple[Answer, str]:
     doubts = list(_doubts(found))
     if doubts:
         return Answer.NO, "; ".join(doubts)
+    chance = "more than 0.999" if found.deflated_sharpe > 0.999 else f"{found.deflated_sharpe:.3f}"
     return Answer.YES, (
         f"a Sharpe ratio of {found.sharpe:.2f} a year, {found.sharpe_low:.2f} to {found.sharpe_high:.2f} with 95 %, is above "
-        f"the {found.luck_sharpe:.2f} of luck with a probability of {found.deflated_sharpe:.3f}"
+        f"the {found.luck_sharpe:.2f} of luck with a probability of {chance}"
     )
 
 

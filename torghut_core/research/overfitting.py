@@ -135,7 +135,7 @@ class Overfitting(NamedTuple):
     kept: float = math.nan
 
 
-def overfitting(returns: FloatArray, blocks: int = BLOCKS) -> Overfitting:
+def measure_overfitting(returns: FloatArray, blocks: int = BLOCKS) -> Overfitting:
     """Estimate the probability of backtest overfitting by combinatorially symmetric cross-validation.
 
     Time is cut in `blocks` of the same length (fewer where there are not two returns for each); half of them are for choosing,

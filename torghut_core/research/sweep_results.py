@@ -29,7 +29,7 @@ from torghut_core.audit.values import plain
 from torghut_core.catalog import content_digest, did_you_mean
 from torghut_core.errors import InputError, StateError
 from torghut_core.files import open_lock
-from torghut_core.research.belief import Belief, belief
+from torghut_core.research.belief import Belief, judge
 from torghut_core.research.experiments import Experiment, Ledger
 from torghut_core.research.figures import FIGURES, daily_returns
 from torghut_core.research.search import Axis, ParameterSet, Search, value_text
@@ -409,7 +409,7 @@ def _belief(done: SweepResult, sweep: Sweep) -> Belief:
     sharpes = np.array([trial.figures.get("sharpe", math.nan) for trial in done.trials])
     sharpes = sharpes[np.isfinite(sharpes)]
     variance = float(sharpes.var(ddof=1)) / days.per_year if len(sharpes) > 1 else None
-    return belief(returns, best.trips.profit, days.per_year, trials=len(done.trials), variance=variance)
+    return judge(returns, best.trips.profit, days.per_year, trials=len(done.trials), variance=variance)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -22,11 +22,11 @@ from torghut_core.audit.values import plain
 from torghut_core.errors import InputError
 from torghut_core.model.market import FloatArray, IntArray
 from torghut_core.research.backtests import days_calendar
-from torghut_core.research.belief import Belief, belief
+from torghut_core.research.belief import Belief, judge
 from torghut_core.research.figures import Dates, Days, Trips, daily_returns, figures, trading_days
 from torghut_core.research.folds import Fold, combinatorial, joined_paths, walk_forward
-from torghut_core.research.overfitting import Overfitting, overfitting
-from torghut_core.research.search import ParameterSet
+from torghut_core.research.overfitting import Overfitting, measure_overfitting
+from torghut_core.research.search import ParameterSet, new_search
 from torghut_core.research.sweep import Outcome, Sweep, Trial
 from torghut_core.timestamps import DAY
 
@@ -66,13 +66,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return walk_forward(days, self.train, self.test, self.purge)
 
     def __str__(self) -> str:
-        left_out = [f"{name} {days}" for name, days in (("purge", self.purge), ("embargo", self.embargo)) if days]
+        days = [f"{name} {getattr(self, name)}d" for name in ("purge", "embargo") if getattr(self, name)]
         way = (
-            f"{self.tested} of {self.parts} parts tested in every combination"
+            [f"{self.tested} of {self.parts} parts tested in every combination"]
             if self.parts
-            else f"train {self.train}, test {self.test}"
+            else [f"train {self.train}d", f"test {self.test}d"]
         )
-        return ", ".join([way, *left_out]) + " days" * (not self.parts or bool(left_out))
+        return ", ".join(way + days)
 
 
 class TestedFold(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +112,7 @@ class WalkForward:
     folds : what was chosen in each, and what it was worth.
     cash : of the account at the beginning.
     trips : round trips of the chosen sets that ended on a day that they were tested on (of `paths[0]`).
+    earlier : how many walks forward of the same strategies and data were made before.
     """
 
     plan: Plan
@@ -163,8 +164,8 @@ class WalkForward:
 
     @cached_property
     def overfitting(self) -> Overfitting:
-        """Of choosing among these sets, over all days; see `overfitting.overfitting`."""
-        return overfitting(self.returns)
+        """Of choosing among these sets, over all days; see `overfitting.measure_overfitting`."""
+        return measure_overfitting(self.returns)
 
     @cached_property
     def belief(self) -> Belief:
@@ -172,7 +173,7 @@ class WalkForward:
 
         No set was chosen by these days, so they are one trial, and one more for each walk forward before it (`earlier`).
         """
-        return belief(
+        return judge(
             self.out_of_sample[1],
             self.trips.profit,
             self.days.per_year,
@@ -241,7 +242,6 @@ def run_walk_forward(
     plan: Plan,
     objective: str = "sharpe",
     *,
-    earlier: int = 0,
     on_progress: Callable[[int], None] = lambda _done: None,
 ) -> WalkForward:
     """Try all sets, choose one in each fold, and test it.
@@ -252,7 +252,6 @@ def run_walk_forward(
     sets : what to choose from.
     plan : how days are divided.
     objective : one of `OBJECTIVES`.
-    earlier : how many walks forward of the same strategy and data were made before.
     on_progress : called with the number of sets that are done.
 
     Raises
@@ -264,17 +263,18 @@ def run_walk_forward(
     trials: list[Trial] = []
     refused: list[Trial] = []
     columns: list[tuple[Days, IntArray, FloatArray]] = []
-    calendar, cash = "", 0.0
+    calendar, broker = days_calendar(sweep.generation), sweep.generation.broker
+    assert broker is not None
+    cash = float(broker.account().cash)
     for done, trial in enumerate(sweep.evaluate(sets, has_curve=True), 1):
         if trial.outcome is not Outcome.DONE or trial.curve is None:
             refused.append(trial)
         else:
             if not columns:
-                generation = sweep.runner.generation(trial.params)
-                assert generation.broker is not None
-                calendar, cash = days_calendar(generation), float(generation.broker.account().cash)
             at, equity = trial.curve.event_ts, trial.curve.equity
-            days = trading_days(at, calendar, int(at[0]) if len(at) else None)
+            days = trading_days(at, calendar, int(at[0]))
+            if not columns:
+                plan.folds(len(days.dates))  # too few days are said before all sets are tried
             columns.append((days, at[days.last], daily_returns(equity, cash, days)))
             trials.append(msgspec.structs.replace(trial, curve=None))
         on_progress(done)
@@ -300,7 +300,6 @@ def run_walk_forward(
         folds=chosen,
         cash=cash,
         trips=_trips(sweep, trials, chosen, ends),
-        earlier=earlier,
     )
 
 
@@ -384,12 +383,17 @@ def _trips(sweep: Sweep, trials: Sequence[Trial], folds: Sequence[TestedFold], e
 
 
 def grid(sweep: Sweep) -> list[ParameterSet]:
-    """Every combination of the values of a sweep's axes, the last axis changing first."""
-    axes = sweep.runner.axes
-    return [
-        dict(zip((axis.path for axis in axes), values, strict=True))
-        for values in itertools.product(*(axis.values for axis in axes))
-    ]
+    """Every combination of the values of a sweep's axes.
+
+    Raises
+    ------
+    InputError : nothing is varied.
+    """
+    search = new_search("grid", sweep.runner.axes, None, 0)
+    sets: list[ParameterSet] = []
+    while given := search.ask():
+        sets += given
+    return sets
 
 
 def _spans(days: IntArray, dates: Dates) -> list[list[str]]:

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -16,9 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from markupsafe import Markup, escape
 
+from torghut_core.audit.values import plain
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.market import FloatArray
 from torghut_core.research.belief import Answer
+from torghut_core.research.experiments import Experiment, Ledger
+from torghut_core.research.figures import FIGURES
+from torghut_core.research.sweep import Sweep
 from torghut_core.research.walk_forward import NONE, WalkForward
 
 WIDTH = 1100
@@ -56,20 +61,49 @@ def trial_table(done: WalkForward) -> pa.Table:
     return pa.table(columns)
 
 
-def write(folder: Path, done: WalkForward, result: Mapping[str, Any], title: str) -> None:
-    """Write everything: the folder is there as a whole, or not at all.
+def keep(
+    folder: Path, done: WalkForward, sweep: Sweep, ledger: Ledger, run_id: str
+) -> tuple[WalkForward, dict[str, Any]]:
+    """Write everything to a folder, and add the run to the ledger; return it as it counts in the ledger, and the result.
 
     Parameters
     ----------
-    folder : a new one, or an empty one.
-    result : what ``result.json`` has.
-    title : of the page.
+    folder : a new one, or an empty one; it is there as a whole, or not at all.
+    done, sweep : the run, and what made it.
+    ledger : says how often the same was tried in another way before.
+    run_id : see `new_run_id`.
 
     Raises
     ------
     InputError : there is something in the folder.
-    StateError : it cannot be written.
+    StateError : the folder cannot be written; or the ledger, and then the folder is there.
+    TapeError : a tape is gone.
     """
+    found, tape = done.to_json(), sweep.runner.tape
+    experiment = Experiment.of(
+        replace(sweep.generation, source=tape.source, catalog=sweep.runner.catalog),
+        "walk-forward",
+        run_id=run_id,
+        began_at=tape.began_at,
+        ended_at=tape.ended_at,
+        figures=done.figures,
+        params={axis.path: plain(axis.values) for axis in sweep.runner.axes},
+        folds={"plan": found["plan"], "folds": found["folds"]},
+        variants=len(done.trials) + len(done.refused),
+        selection=f"highest {done.objective} where it was chosen",
+        folder=str(folder.absolute()),
+    )
+    before = ledger.find(strategy=experiment.strategy, kind="walk-forward")
+    others = {row.is_again for row in before if row.data_digest == experiment.data_digest} - {experiment.is_again}
+    done = replace(done, earlier=len(others))
+    result = experiment.to_json() | done.to_json()
+    write(folder, done, result, f"Walk forward of {experiment.strategy}")
+    ledger.add(experiment)
+    return done, result
+
+
+def write(folder: Path, done: WalkForward, result: Mapping[str, Any], title: str) -> None:
+    """Write tables, page and ``result.json``; raises as `keep`."""
     check_folder(folder)
     waiting = folder.with_name(f".{folder.name}.new")
     try:
@@ -106,13 +140,13 @@ def page(done: WalkForward, result: Mapping[str, Any], title: str) -> str:
         title=title,
         span=f"{dates[0]} to {dates[-1]}",
         plan=str(done.plan),
-        objective=done.objective,
+        objective=FIGURES[done.objective].label,
         sets=f"{len(done.trials):,} parameter sets",
         sentence=done.belief.sentence,
         tone={Answer.YES: "good", Answer.NO: "bad", Answer.UNKNOWN: ""}[done.belief.answer],
         cards=_cards(done),
         equity=_equity(done),
-        axes=list(done.trials[0].params),
+        axes=[path.removeprefix("params.") for path in done.trials[0].params],
         folds=[_row(row, list(done.trials[0].params)) for row in result["folds"]],
         heat=heat,
         shown=shown,
@@ -129,22 +163,22 @@ def _cards(done: WalkForward) -> list[dict[str, str]]:
         ("Sharpe ratio", number(found["sharpe"]), "a year, out of sample"),
         ("Max drawdown", f"{number(found['max_drawdown_pct'])} %", "at the ends of days"),
         ("Round trips", f"{found['round_trips']:,}", f"{number(found['win_rate_pct'])} % won"),
-        (f"{done.objective} when tested", number(tested), f"{number(trained)} where it was chosen, means of folds"),
+        ("Objective when tested", number(tested), f"{number(trained)} where it was chosen, means of folds"),
         ("Overfitting (PBO)", number(believed.overfitting), "0.5 is a coin; at most 0.2 is wanted"),
         ("Deflated Sharpe", number(believed.deflated_sharpe), "at least 0.95 is wanted"),
         ("Choice changed", f"{done.changes:,}", f"in {len(done.folds):,} folds"),
     ]
     if len(paths) > 1:
         spread = f"{number(float(paths.min()))} to {number(float(paths.max()))}"
-        cards.append((f"{done.objective} of {len(paths)} paths", spread, f"median {number(float(np.median(paths)))}"))
+        cards.append((f"Objective of {len(paths)} paths", spread, f"median {number(float(np.median(paths)))}"))
     return [{"label": label, "value": value, "note": note} for label, value, note in cards]
 
 
 def _row(row: Mapping[str, Any], axes: Sequence[str]) -> dict[str, Any]:
     params = row["params"] or {}
     return {
-        "tested_on": ", ".join(f"{first} to {last}" for first, last in row["test"]),
-        "chosen_on": ", ".join(f"{first} to {last}" for first, last in row["train"]),
+        "tested_on": [f"{first} to {last}" for first, last in row["test"]],
+        "chosen_on": [f"{first} to {last}" for first, last in row["train"]],
         "params": [str(params.get(axis, "none")) for axis in axes],
         **{name: number(row[name]) for name in ("trained", "tested", "median", "agreement")},
     }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from support.effort import many
-from torghut_core.research.belief import Answer, belief
+from torghut_core.research.belief import Answer, judge
 
 
 def returns(seed=0, days=504, edge=0.0):
@@ -23,10 +23,10 @@ def profits(seed=0, trades=200, mean=5.0):
 
 def test_an_edge_over_two_years_is_believed():
     """A Sharpe ratio of 3 over two years, chosen from ten, can hardly be luck."""
-    found = belief(returns(edge=0.19), profits(), 252, trials=10, overfitting=0.05)
+    found = judge(returns(edge=0.19), profits(), 252, trials=10, overfitting=0.05)
     assert found.answer is Answer.YES
     assert found.sentence.startswith("Distinguishable from luck: a Sharpe ratio of 2.97 a year, 1.72 to 4.22")
-    assert found.sentence.endswith("(200 round trips in 504 days, 10 parameter sets tried).")
+    assert found.sentence.endswith("(200 round trips in 504 days, 10 trials).")
     assert found.deflated_sharpe > 0.95
     assert found.needed_days < 504
 
@@ -43,7 +43,7 @@ def test_an_edge_over_two_years_is_believed():
 )
 def test_each_doubt_is_enough(kwargs, edge, mean, because):
     """Too many trials, too weak, trades that may as well lose, a choice that does not last, a loss."""
-    found = belief(returns(edge=edge), profits(mean=mean), 252, **kwargs)
+    found = judge(returns(edge=edge), profits(mean=mean), 252, **kwargs)
     assert found.answer is Answer.NO
     assert because in found.sentence
 
@@ -51,7 +51,7 @@ def test_each_doubt_is_enough(kwargs, edge, mean, because):
 @pytest.mark.parametrize(("days", "trades"), [(0, 0), (1, 1), (59, 200), (504, 29)])
 def test_too_little_is_no_evidence(days, trades):
     """Few trades or few days say nothing, however good they are."""
-    found = belief(returns(days=days, edge=0.5) if days else np.empty(0), np.full(trades, 5.0), 252)
+    found = judge(returns(days=days, edge=0.5) if days else np.empty(0), np.full(trades, 5.0), 252)
     assert found.answer is Answer.UNKNOWN
     assert "it takes 30 round trips and 60 days" in found.sentence
 
@@ -63,7 +63,7 @@ def test_noise_is_hardly_ever_believed():
         drawn = np.random.default_rng(seed).normal(0, 0.01, (500, 20))
         sharpes = drawn.mean(axis=0) / drawn.std(axis=0)
         best = drawn[:, sharpes.argmax()]
-        return belief(best, 1_000 * best, 252, trials=20, variance=float(sharpes.var(ddof=1)))
+        return judge(best, 1_000 * best, 252, trials=20, variance=float(sharpes.var(ddof=1)))
 
     count = many(400, quick=40)
     assert sum(chosen(seed).answer is Answer.YES for seed in range(count)) <= 0.1 * count
@@ -71,7 +71,7 @@ def test_noise_is_hardly_ever_believed():
 
 def test_the_numbers_can_be_made_again():
     """The same result gives the same sentence, and every number is there by name."""
-    first, again = (belief(returns(edge=0.1), profits(), 365, seed=3) for _ in range(2))
+    first, again = (judge(returns(edge=0.1), profits(), 365, seed=3) for _ in range(2))
     assert first == again
     assert set(first.figures()) >= {"deflated_sharpe", "needed_days", "trades"}
     assert not any(math.isinf(value) for value in first.figures().values())

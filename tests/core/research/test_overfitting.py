@@ -13,8 +13,8 @@ from torghut_core.research.overfitting import (
     TrackRecord,
     deflated_sharpe,
     expected_best_sharpe,
+    measure_overfitting,
     minimum_track_record,
-    overfitting,
     probabilistic_sharpe,
 )
 
@@ -107,16 +107,16 @@ def test_noise_has_any_probability_and_an_edge_a_high_one():
 def test_noise_is_overfitted_every_second_time_and_an_edge_never():
     """Without an edge the best of one half is above or below the median of the other as a coin falls; with one it stays."""
     count = many(200, quick=40)
-    of_noise = [overfitting(noise(seed), 8).probability for seed in range(count)]
+    of_noise = [measure_overfitting(noise(seed), 8).probability for seed in range(count)]
     assert np.mean(of_noise) == pytest.approx(0.5, abs=0.12 if count < 100 else 0.06)
-    assert max(overfitting(noise(seed, edge=0.3), 8).probability for seed in range(10)) < 0.05
+    assert max(measure_overfitting(noise(seed, edge=0.3), 8).probability for seed in range(10)) < 0.05
 
 
 def test_trials_of_one_and_the_same_sharpe_ratio_are_all_overfit():
     """The paper's first test: every trial has the same Sharpe ratio in all, so what is best in one half is worst in the other."""
     returns = noise(7, 1000, 100)
     level = (returns - returns.mean(axis=0)) / returns.std(axis=0)
-    found = overfitting(level, 8)
+    found = measure_overfitting(level, 8)
     assert found.probability == 1.0
     assert found.loss_probability == 1.0
     assert found.slope == pytest.approx(-1.0, abs=0.1)
@@ -137,7 +137,7 @@ def test_it_is_what_the_paper_says_step_by_step(seed, trials, blocks, times):
         lower += math.log(rank / (trials + 1 - rank)) <= 0
         losses += other[best] < 0
     ways = math.comb(blocks, blocks // 2)
-    found = overfitting(returns, blocks)
+    found = measure_overfitting(returns, blocks)
     assert (found.probability, found.loss_probability) == (lower / ways, losses / ways)
 
 
@@ -146,15 +146,17 @@ def test_the_order_of_the_trials_changes_nothing(seed, order):
     """Also where some never traded and are equally good."""
     returns = noise(seed, 60, 6)
     returns[:, :3] = 0.0
-    assert overfitting(returns, 6) == pytest.approx(overfitting(returns[:, list(order)], 6), nan_ok=True)
+    assert measure_overfitting(returns, 6) == pytest.approx(
+        measure_overfitting(returns[:, list(order)], 6), nan_ok=True
+    )
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (3, 5), (100, 0), (100, 1)])
 def test_nothing_is_said_of_too_little(shape):
     """Without two halves or two trials there is no choice that could be wrong."""
-    assert math.isnan(overfitting(np.zeros(shape)).probability)
+    assert math.isnan(measure_overfitting(np.zeros(shape)).probability)
 
 
 def test_trials_that_never_trade_are_no_evidence():
     """Whether trials without any return can be told apart is not a matter of rounding: the choice is worth nothing."""
-    assert overfitting(np.zeros((100, 4))).probability == 1.0
+    assert measure_overfitting(np.zeros((100, 4))).probability == 1.0
