@@ -38,10 +38,10 @@ def counted(number: int, noun: str) -> str:
 
     Examples
     --------
-    >>> counted(1, "strategy"), counted(2, "strategy"), counted(1_200, "open order")
-    ('1 strategy', '2 strategies', '1,200 open orders')
+    >>> counted(1, "strategy"), counted(2, "strategy"), counted(1_200, "open order"), counted(2, "day")
+    ('1 strategy', '2 strategies', '1,200 open orders', '2 days')
     """
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 
 

@@ -15,10 +15,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torghut_core.generation import Generation
     from torghut_core.research.backtests import Backtest, load_catalog, run_backtest, tape_generation
+    from torghut_core.research.belief import Belief, judge
     from torghut_core.research.feature_rows import FeatureRows
     from torghut_core.research.notebook import backtest
+    from torghut_core.research.overfitting import TrackRecord, deflated_sharpe, measure_overfitting
     from torghut_core.research.performance import BarSeries, Curve, account_curve, bar_series
     from torghut_core.research.replay import Replay, example_catalogs, open_replay
+    from torghut_core.research.resampling import (
+        interval,
+        resampled_means,
+        resampled_sharpes,
+        shuffled_drawdowns,
+        totals_at_costs,
+    )
     from torghut_core.research.sweep import Sweep, Trial, open_sweep
     from torghut_core.research.trips import RoundTrip, round_trips
     from torghut_core.trading.totals import Result
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Backtest",
     "BarSeries",
+    "Belief",
     "Curve",
     "FeatureRows",
     "Generation",
@@ -33,26 +43,44 @@ __all__ = [
     "Result",
     "RoundTrip",
     "Sweep",
+    "TrackRecord",
     "Trial",
     "account_curve",
     "backtest",
     "bar_series",
+    "deflated_sharpe",
     "example_catalogs",
+    "interval",
+    "judge",
     "load_catalog",
+    "measure_overfitting",
     "open_replay",
     "open_sweep",
+    "resampled_means",
+    "resampled_sharpes",
     "round_trips",
     "run_backtest",
+    "shuffled_drawdowns",
     "tape_generation",
+    "totals_at_costs",
 ]
 
 _HOMES = {
     "torghut_core.generation": ("Generation",),
     "torghut_core.research.backtests": ("Backtest", "load_catalog", "run_backtest", "tape_generation"),
+    "torghut_core.research.belief": ("Belief", "judge"),
     "torghut_core.research.feature_rows": ("FeatureRows",),
     "torghut_core.research.notebook": ("backtest",),
+    "torghut_core.research.overfitting": ("TrackRecord", "deflated_sharpe", "measure_overfitting"),
     "torghut_core.research.performance": ("BarSeries", "Curve", "account_curve", "bar_series"),
     "torghut_core.research.replay": ("Replay", "example_catalogs", "open_replay"),
+    "torghut_core.research.resampling": (
+        "interval",
+        "resampled_means",
+        "resampled_sharpes",
+        "shuffled_drawdowns",
+        "totals_at_costs",
+    ),
     "torghut_core.research.trips": ("RoundTrip", "round_trips"),
     "torghut_core.research.sweep": ("Sweep", "Trial", "open_sweep"),
     "torghut_core.trading.totals": ("Result",),

@@ -270,7 +270,6 @@ def run_walk_forward(
         if trial.outcome is not Outcome.DONE or trial.curve is None:
             refused.append(trial)
         else:
-            if not columns:
             at, equity = trial.curve.event_ts, trial.curve.equity
             days = trading_days(at, calendar, int(at[0]))
             if not columns:

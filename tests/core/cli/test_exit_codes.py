@@ -14,7 +14,7 @@ from torghut_core.installation.state_directory import StateDirectory
 
 CATALOG = Path(__file__).resolve().parents[3] / "catalog" / "trading.yaml"
 
-LONG = ("demo", "replay", "sweep", "run", "forward", "ta", "backfill", "signals export")
+LONG = ("demo", "replay", "sweep", "walk-forward", "run", "forward", "ta", "backfill", "signals export")
 """Verbs that trade or compute when all is well: tests of their own show that they end with 0."""
 
 WELL = {
@@ -65,6 +65,7 @@ INPUT = {
     "demo": "demo --state {catalog}",
     "replay": "replay {folder}/no.parquet --catalog {catalog}",
     "sweep": "sweep --catalog {catalog} --set params.quantity=1,2",
+    "walk-forward": "walk-forward --catalog {catalog} --set params.quantity=1,2",
     "run": "run --catalog {folder}/no.yaml --state {state}",
     "kill": "kill --reason test --state {folder}/none",
     "unkill": "unkill --reason test --to halted --state {state}",

@@ -2,14 +2,17 @@
 
 import json
 import re
+from contextlib import closing
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from torghut_core import cli
 from torghut_core.errors import InputError
 from torghut_core.research.belief import Answer
+from torghut_core.research.experiments import Ledger
 from torghut_core.research.figures import Days, daily_returns
 from torghut_core.research.sweep import open_sweep
 from torghut_core.research.walk_forward import (
@@ -50,7 +53,7 @@ def tape(path, days=30, seed=4):
 
 
 def walked(path, axes=AXES, plan=PLAN, **options):
-    with open_sweep({"trend.yaml": TEXT}, [path], axes, workers=1) as sweep:
+    with open_sweep({"trend.yaml": TEXT}, [path], axes, workers="1") as sweep:
         return run_walk_forward(sweep, grid(sweep), plan, **options)
 
 
@@ -78,7 +81,7 @@ def test_what_comes_after_a_fold_changes_nothing_in_it(done, tmp_path):
 
 def test_each_fold_is_traded_with_the_set_that_was_best_before_it(done, hours):
     """The best of the days that were chosen on, and its own backtest's returns on the days that follow."""
-    with open_sweep({"trend.yaml": TEXT}, [hours], AXES, workers=1) as sweep:
+    with open_sweep({"trend.yaml": TEXT}, [hours], AXES, workers="1") as sweep:
         for trained, each in zip(done.trained, done.folds, strict=True):
             assert each.best == int(np.nanargmax(trained))
             alone = sweep.runner.run(done.trials[each.best].params)
@@ -112,7 +115,7 @@ def test_sets_that_cannot_be_traded_are_counted(hours):
     found = walked(hours, ["params.lookback=1,8,16"])
     assert (len(found.trials), len(found.refused)) == (2, 1)
     assert found.to_json()["refused"] == 1
-    with pytest.raises(InputError, match=r"none of 1 parameter sets can be traded: .*lookback"):
+    with pytest.raises(InputError, match=r"no set is valid, .*lookback"):
         walked(hours, ["params.lookback=1"])
 
 
@@ -194,3 +197,56 @@ def test_the_page_shows_the_sentence_and_each_fold(done):
     assert text.count("class='chosen'") == len(done.folds)
     assert "<script" not in text
     assert "http" not in text.replace("http-equiv", "")
+
+
+def ran(monkeypatch, *arguments):
+    """The exit code of `torghut walk-forward`."""
+    monkeypatch.setattr("sys.argv", ["torghut", "walk-forward", *map(str, arguments)])
+    return cli._run()
+
+
+def test_the_command_writes_prints_and_enters_the_ledger(hours, tmp_path, monkeypatch, capsys):
+    """The summary ends with the sentence; a walk of the same in another way is one more trial, and the same again is none."""
+    (tmp_path / "trend.yaml").write_text(TEXT)
+    common = [hours, "--catalog", tmp_path / "trend.yaml", "--state", tmp_path / "state", "--workers", "1"]
+    common += ["--set", "params.lookback=4,8"]
+    days = ["--train", "12d", "--test", "5d", "--purge", "1d"]
+
+    assert ran(monkeypatch, *common, *days, "--out", tmp_path / "first") == 0
+    printed = capsys.readouterr()
+    assert "2 parameter sets on 1 worker; train 12d, test 5d, purge 1d" in printed.err
+    assert "Too little to tell from luck" in printed.out
+    assert (tmp_path / "first" / "page.html").exists()
+
+    assert ran(monkeypatch, *common, "--combinatorial", "3,1", "--json") == 0
+    second = json.loads(capsys.readouterr().out)
+    assert second["belief"]["trials"] == 2
+    assert len(second["folds"]) == 3
+
+    assert ran(monkeypatch, *common, *days, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["belief"]["trials"] == 2
+    with closing(Ledger.open(tmp_path / "state")) as ledger:
+        rows = ledger.find(kind="walk-forward")
+        assert [row.variants for row in rows] == [2, 2, 2]
+        assert rows[1].run_id == second["run_id"]
+        assert rows[1].folder == str(tmp_path / "state" / "walk-forwards" / second["run_id"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "say how days are divided: --train 180d --test 30d, or --combinatorial 6,2"),
+        ("--train 10d", "say how days are divided"),
+        ("--train 10d --test 5", "--test 5: is not a number of trading days (as in 30d)"),
+        ("--combinatorial 6", "--combinatorial 6: is not of the form N,K (as in 6,2)"),
+        ("--combinatorial 6,2 --train 10d", "leave out --train and --test"),
+        ("--train 10d --test 5d", "nothing is varied"),
+    ],
+)
+def test_what_is_missing_is_said(arguments, message, hours, tmp_path, monkeypatch, capsys):
+    """Before anything runs: exit code 2, and what to write."""
+    (tmp_path / "trend.yaml").write_text(TEXT)
+    common = [hours, "--catalog", tmp_path / "trend.yaml", "--state", tmp_path / "state"]
+    assert ran(monkeypatch, *common, *arguments.split()) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "state" / "walk-forwards").exists()
