@@ -32,6 +32,9 @@ DAYS_A_YEAR, SESSIONS_A_YEAR = 365, 252
 FEW, SOME, MANY = 5, 20, 30
 """The least days of which there are figures: of risk, of the worst twentieth of days, and of a year."""
 
+TINY = 1e-28
+"""A variance of daily returns that is not more is the error of the arithmetic."""
+
 _TWO_WEEKS = 14 * DAY
 _THURSDAY, _SATURDAY = 3, 5
 """The weekday of 1970-01-01, and the first of a weekend, counted from Monday."""
@@ -334,18 +337,18 @@ def compared(returns: FloatArray, benchmark: FloatArray, per_year: int) -> dict[
     found["benchmark_return_pct"] = 100 * float(np.prod(1 + other) - 1)
     if days < FEW:
         return found
-    covariance = np.cov(own, other, ddof=1)
-    (variance, both), (_, of_other) = covariance.tolist()
-    if of_other > 0:
+    moved, its = own - own.mean(), other - other.mean()
+    variance, both, of_other = (float(each.sum()) / (days - 1) for each in (moved * moved, moved * its, its * its))
+    if of_other > TINY:
         found["beta"] = beta = both / of_other
         daily = float(own.mean() - beta * other.mean())
         found["alpha_pct"] = 100 * ((1 + daily) ** per_year - 1) if daily > -1 else -100.0
-        if variance > 0:
+        if variance > TINY:
             found["correlation"] = both / math.sqrt(variance * of_other)
     apart = own - other
     error = float(apart.std(ddof=1)) * math.sqrt(per_year)
     found["tracking_error_pct"] = 100 * error
-    if error > 0:
+    if error > math.sqrt(TINY):
         found["information_ratio"] = float(apart.mean()) * per_year / error
     return found
 
@@ -414,7 +417,7 @@ def _of_risk(returns: FloatArray, per_year: int) -> dict[str, float]:
     lost = -float(losses.sum())
     downside = math.sqrt(float((losses * losses).mean()))
     found = {"volatility_pct": 100 * spread * math.sqrt(per_year)}
-    if spread > 1e-14:  # below it is the error of the arithmetic
+    if variance > TINY:
         found["sharpe"] = mean / spread * math.sqrt(per_year)
         found["skewness"] = float((squares * apart).mean()) / variance**1.5
         found["kurtosis"] = float((squares * squares).mean()) / variance**2
@@ -433,7 +436,7 @@ def _of_exposure(event_ts: IntArray, equity: FloatArray, exposure: FloatArray) -
     share = np.divide(held, equity, out=np.zeros(len(equity)), where=equity > 0)
     return {
         "time_in_market_pct": 100 * float(apart[held[:-1] > 0].sum()) / span,
-        "mean_exposure_pct": 100 * float(share[:-1] @ apart) / span,
+        "mean_exposure_pct": 100 * float((share[:-1] * apart).sum()) / span,
         "max_exposure_pct": 100 * float(share.max()),
     }
 
