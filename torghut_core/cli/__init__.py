@@ -17,6 +17,7 @@ import typer
 from torghut_core.cli import (
     audit,
     authoring,
+    backtests,
     catalog,
     data,
     maintenance,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 for part in (
     research,
+    backtests,
     sweeps,
     walk_forward,
     reports,

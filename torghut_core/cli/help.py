@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 EVERYDAY = "Everyday"
+RESEARCH = "Research"
 EMERGENCY = "Emergency"
 MARKET_DATA = "Market data"
 CATALOG = "Catalog and plugins"

@@ -94,16 +94,19 @@ def _money(value: Decimal) -> str:
     return f"{value:,.2f}"
 
 
-def _plain_table(*columns: str, text: int = 1) -> Table:
-    """A table without lines; the first `text` columns are text, the others numbers."""
+def plain_table(*columns: str, text: int = 1) -> Table:
+    """Make a table without lines; the first `text` columns are text, the others numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < text else "right", no_wrap=True)
     return table
 
 
-def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
-    """Print what was decided, denied and why, and filled, and the equity at the end."""
+def print_summary(done: Backtest, state: Path | None, page: Path | None) -> None:
+    """Print what was decided, denied and why, and filled, and the equity at the end.
+
+    Where there is a state directory, also how a decision is explained.
+    """
     console = new_console()
     result, totals = done.result, done.totals
     console.print()
@@ -126,7 +129,7 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
     for reason, count in done.skipped.items():
         console.print(f"{counted(count, 'row')} skipped: {reason}", style="yellow", markup=False)
     console.print()
-    table = _plain_table("strategy", "signals", "decided", "denied", "shrunk", "fills", "position", "realized", "fees")
+    table = plain_table("strategy", "signals", "decided", "denied", "shrunk", "fills", "position", "realized", "fees")
     for name, strategy in sorted(totals.strategies.items()):
         held = [position for (owner, _), position in done.positions.items() if owner == name]
         holding = ", ".join(
@@ -165,7 +168,7 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
         )
     if totals.denials:
         console.print()
-        table = _plain_table("denied because of", "times")
+        table = plain_table("denied because of", "times")
         for code, count in sorted(totals.denials.items(), key=lambda item: (-item[1], item[0])):
             table.add_row(code, f"{count:,}")
         console.print(table)
@@ -179,7 +182,7 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
         f" {counted(result.orders, 'order')}, {counted(result.fills, 'fill')}, {counted(done.open_orders, 'open order')}"
     )
     console.print(f"account {done.account}, generation {result.generation}, digest {result.digest[:16]}", style="dim")
-    example = _example(done)
+    example = "" if state is None else _example(done)
     if example:
         console.print(f"why:  torghut explain {example} --state {state}", style="dim", markup=False)
     if page is not None:
@@ -191,7 +194,7 @@ def print_decided(done: Decided, decisions: Sequence[Mapping[str, Any]], out: Pa
     console = new_console()
     result, totals = done.result, done.totals
     if decisions:
-        table = _plain_table("at", "strategy", "symbol", "action", "status", "because", "quantity", "price", text=6)
+        table = plain_table("at", "strategy", "symbol", "action", "status", "because", "quantity", "price", text=6)
         for row in decisions:
             texts = (row["strategy_id"], row["symbol"], row["action"], row["status"], row["rationale"])
             table.add_row(
@@ -224,12 +227,12 @@ def print_live_day(day: LiveDay, page: Path | None) -> None:
 
     console = new_console()
     report = day.to_json()
-    table = _plain_table(f"{day.account}, {day.day}", "live", "backtest")
+    table = plain_table(f"{day.account}, {day.day}", "live", "backtest")
     for name, number in report["live"].items():
         table.add_row(name, f"{number:,}", f"{report['backtest'][name]:,}")
     console.print(table)
     console.print(decided_text(report))
-    costs = _plain_table("symbol", "orders", "filled", "shortfall", "realized bps", "divergence bps")
+    costs = plain_table("symbol", "orders", "filled", "shortfall", "realized bps", "divergence bps")
     for row in report["symbols"]:
         numbers = (row["realized_shortfall_bps"], row["divergence_bps"])
         known = ("-" if value is None else f"{value:,.2f}" for value in numbers)
@@ -286,7 +289,7 @@ def print_sweep(done: SweepResult, folder: Path, belief: str) -> None:
     console = new_console()
     name = done.objective.name
     columns = [name, *(column for column in COLUMNS if column != name)]
-    table = _plain_table("set", *(axis.path for axis in done.axes), *(FIGURES[column].label for column in columns))
+    table = plain_table("set", *(axis.path for axis in done.axes), *(FIGURES[column].label for column in columns))
     for trial in done.best[: MOST_LINES // 2]:
         params = [value_text(trial.params[axis.path]) for axis in done.axes]
         figures = [figure_text(column, trial.figures.get(column, math.nan)) for column in columns]
@@ -323,7 +326,7 @@ def print_walk_forward(done: WalkForward, folder: Path) -> None:
 
     console = new_console()
     result = done.to_json()
-    table = _plain_table("tested", "chosen", f"{done.objective} there", "tested", "median", text=2)
+    table = plain_table("tested", "chosen", f"{done.objective} there", "tested", "median", text=2)
     for fold in result["folds"][-MOST_LINES:]:
         chosen = ", ".join(f"{path.removeprefix('params.')} {value}" for path, value in (fold["params"] or {}).items())
         spans = ", ".join(f"{first} to {last}" for first, last in fold["test"])
@@ -375,7 +378,7 @@ def print_explanation(found: dict[str, Any]) -> None:
             {k: strategy[k] for k in ("use", "distribution", "version", "code_digest") if strategy.get(k)},
         )
         _pairs(console, "parameters", strategy.get("params") or {})
-    table = _plain_table("rule", "code", "verdict", "value", "limit", text=3)
+    table = plain_table("rule", "code", "verdict", "value", "limit", text=3)
     for verdict in found["verdicts"]:
         said = {"allow": "[green]allow[/]", "deny": "[red]deny[/]", "shrink": "[yellow]shrink[/]"}[verdict["outcome"]]
         table.add_row(verdict["rule"], verdict["code"], said, str(verdict["value"]), str(verdict["limit"]))

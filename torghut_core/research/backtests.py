@@ -126,7 +126,7 @@ class Backtest:
     @cached_property
     def _fills(self) -> list[Row]:
         because = {row["decision_hash"]: row["rationale"] for row in self.audit.decisions(self.account)}
-        made = {row["client_order_id"]: row["reason"] for row in self.orders()}
+        made = {row["client_order_id"]: row["reason"] for row in self.audit.orders(self.account, decision_hash="")}
         return [
             fill | {"because": because.get(fill["decision_hash"]) or made.get(fill["client_order_id"], "")}
             for fill in self.audit.fills(self.account)
@@ -145,7 +145,7 @@ class Backtest:
 
     def orders(self) -> Sequence[Row]:
         """The orders in the order in which they were made, as the audit has them."""
-        return self.audit.orders(self.account, decision_hash="")
+        return self.audit.orders(self.account)
 
     def bars(self) -> pa.Table:
         """The bars that were traded on; of a tape without trades, its own."""

@@ -23,12 +23,12 @@ import msgspec
 from torghut_core.audit.values import plain
 from torghut_core.catalog import content_digest
 from torghut_core.environment import login
-from torghut_core.errors import StateError, TapeError
+from torghut_core.errors import NotFoundError, StateError, TapeError
 from torghut_core.generation import Generation
 from torghut_core.installation.open import audit_url
 from torghut_core.installation.settings import load_settings
 from torghut_core.installation.state_directory import StateDirectory
-from torghut_core.timestamps import SYSTEM_CLOCK, format_timestamp
+from torghut_core.timestamps import SYSTEM_CLOCK, format_timestamp, parse_timestamp
 
 Kind: TypeAlias = Literal["backtest", "sweep", "walk-forward"]
 
@@ -115,7 +115,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             created_at=SYSTEM_CLOCK.wall(),
             author=load_settings().torghut_author or login(),
             strategy=", ".join(each.name for each in entries),
-            params=plain({each.name: dict(each.params) for each in entries} if params is None else params),
+            params=_thawed({each.name: each.params for each in entries} if params is None else params),
             universe=sorted({symbol for each in entries for symbol in each.symbols}),
             began_at=began_at,
             ended_at=ended_at,
@@ -124,7 +124,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             code=code,
             data_digest=content_digest([each["sha256"] for each in data]),
             data=data,
-            costs=plain(broker.model_dump()["params"]) if broker else {},
+            costs=_thawed(broker.params) if broker else {},
             figures={name: float(value) if math.isfinite(value) else None for name, value in figures.items()},
             **more,
         )
@@ -140,6 +140,17 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         """The row as JSON values, times as text."""
         row: dict[str, Any] = msgspec.to_builtins(self)
         return row | {name: format_timestamp(row[name]) for name in ("created_at", "began_at", "ended_at")}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """What `to_json` wrote.
+
+        Raises
+        ------
+        ValueError : it is something else.
+        """
+        times = {name: parse_timestamp(str(row.get(name))) for name in ("created_at", "began_at", "ended_at")}
+        return msgspec.convert({**row, **times}, cls)
 
 
 class Ledger:
@@ -165,11 +176,12 @@ class Ledger:
             raise
 
     @classmethod
-    def open(cls, state: Path | str) -> Self:
+    def open(cls, state: Path | str, *, exists: bool = False) -> Self:
         """Open the ledger of a state directory (a path), or that of ``DB_DSN`` where it is set; or of a database's URL (text).
 
         Raises
         ------
+        NotFoundError : nothing is there, where `exists` says that something has to be.
         StateError : it cannot be opened.
         """
         if isinstance(state, str):
@@ -177,6 +189,8 @@ class Ledger:
         directory = StateDirectory(state)
         settings = load_settings()
         if settings.db_dsn is None:
+            if exists and not directory.exists:
+                raise NotFoundError(f"there is no state in {state} (run torghut backtest, or give --state DIR)")
             try:
                 state.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -222,6 +236,23 @@ class Ledger:
         with reading(self._engine) as connection:
             rows = [Experiment(**row) for row in connection.execute(query).mappings()]
         return [row for row in rows if not strategy or strategy in row.strategy.split(", ")]
+
+    def get(self, run: str) -> Experiment:
+        """The row of a run, by its id or the beginning of it.
+
+        Raises
+        ------
+        NotFoundError : there is none, or there are several.
+        StateError : it cannot be read.
+        """
+        found = self.find(run=run)
+        if len(found) == 1 or (found and found[0].run_id == run):
+            return found[0]
+        if found:
+            raise NotFoundError(
+                f"{len(found)} runs begin with {run!r}: {', '.join(row.run_id for row in found[:3])}, ..."
+            )
+        raise NotFoundError(f"the ledger has no run {run!r} (torghut experiments lists them)")
 
     def variants(self, strategy: str, data_digest: str | None = None) -> int:
         """How many parameter sets of a strategy have been tried, on one set of tapes or on all; the same again counts once.
@@ -273,6 +304,13 @@ def file_record(path: Path) -> dict[str, Any]:
         raise TapeError(
             path, error.strerror or str(error), "leave tapes where they are until the run is done"
         ) from error
+
+
+def _thawed(value: Any) -> Any:
+    """A value as JSON has it, with dicts in place of mappings that cannot be changed."""
+    if isinstance(value, Mapping):
+        return {str(key): _thawed(inner) for key, inner in value.items()}
+    return [_thawed(inner) for inner in value] if isinstance(value, list | tuple) else plain(value)
 
 
 def _digest_without_tapes(generation: Generation) -> str:

@@ -66,6 +66,16 @@ class KeptTape(Source):
         """How many events there are."""
         return sum(map(len, self._kept))
 
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The symbols that it has events of."""
+        return self._kept[0].symbols.names
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """See `Source.skipped`."""
+        return self.source.skipped
+
     def corporate_actions(self) -> Sequence[CorporateAction]:
         """Return the splits and dividends of the tape."""
         return self._actions

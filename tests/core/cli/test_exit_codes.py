@@ -14,12 +14,27 @@ from torghut_core.installation.state_directory import StateDirectory
 
 CATALOG = Path(__file__).resolve().parents[3] / "catalog" / "trading.yaml"
 
-LONG = ("demo", "replay", "sweep", "walk-forward", "run", "forward", "ta", "backfill", "signals export")
+LONG = (
+    "demo",
+    "replay",
+    "backtest",
+    "report",
+    "sweep",
+    "walk-forward",
+    "data import",
+    "data inspect",
+    "run",
+    "forward",
+    "ta",
+    "backfill",
+    "signals export",
+)
 """Verbs that trade or compute when all is well: tests of their own show that they end with 0."""
 
 WELL = {
     "kill": "kill --reason test --state {state}",
     "unkill": "unkill --reason test --state {state}",
+    "experiments": "experiments --state {state}",
     "orders": "orders --state {state}",
     "decisions": "decisions --state {state} --since 2026-01-05T14:30:00Z",
     "fills": "fills --state {state} --json",
@@ -42,6 +57,8 @@ WELL = {
 NOT_WELL = {
     "kill": "kill --reason test --url {nobody}",
     "unkill": "unkill --reason test --url {nobody}",
+    "experiments": "experiments --state {damaged}",
+    "report": "report some-run --state {damaged}",
     "reconcile": "reconcile --state {state}",
     "status": "status --state {state}",
     "orders": "orders --url {nobody}",
@@ -66,6 +83,11 @@ INPUT = {
     "replay": "replay {folder}/no.parquet --catalog {catalog}",
     "sweep": "sweep --catalog {catalog} --set params.quantity=1,2",
     "walk-forward": "walk-forward --catalog {catalog} --set params.quantity=1,2",
+    "backtest": "backtest {folder}/no.parquet --catalog {catalog} --state {state}",
+    "experiments": "experiments --state {folder}/none",
+    "report": "report {folder}/none --state {folder}/none",
+    "data import": "data import {folder}/no.csv --out {folder}/o.parquet",
+    "data inspect": "data inspect {folder}/no.parquet",
     "run": "run --catalog {folder}/no.yaml --state {state}",
     "kill": "kill --reason test --state {folder}/none",
     "unkill": "unkill --reason test --to halted --state {state}",

@@ -1,0 +1,147 @@
+"""What a person reads of backtests in a terminal: figures, the ledger, and runs side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torghut_core.cli.render import counted, new_console, plain_table, print_rows, print_summary
+from torghut_core.research.comparison import compare
+from torghut_core.research.figures import FIGURES
+from torghut_core.timestamps import format_timestamp
+
+if TYPE_CHECKING:
+    from torghut_core.research.comparison import Comparison
+    from torghut_core.research.experiments import Experiment
+    from torghut_core.research.study import Studied
+
+_SHOWN = (
+    "total_return_pct",
+    "cagr_pct",
+    "volatility_pct",
+    "sharpe",
+    "sortino",
+    "calmar",
+    "max_drawdown_pct",
+    "time_in_market_pct",
+    "turnover_a_year",
+    "round_trips",
+    "win_rate_pct",
+    "profit_factor",
+    "expectancy",
+    "mean_holding_s",
+    "costs",
+    "costs_bps",
+)
+"""Figures that a summary has; ``result.json`` and the page have all."""
+
+_OF_COSTS = ("total_return_pct", "sharpe", "max_drawdown_pct", "round_trips", "costs")
+_OF_LEDGER = ("total_return_pct", "sharpe", "max_drawdown_pct", "round_trips")
+
+
+def figure_text(name: str, value: float | None) -> str:
+    """A figure with its unit; "-" where it is not known.
+
+    Examples
+    --------
+    >>> figure_text("sharpe", 1.234), figure_text("fills", 1200), figure_text("cagr_pct", None)
+    ('1.23', '1,200', '-')
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    unit = FIGURES[name].unit if name in FIGURES else ""
+    return f"{value:,.0f}" if unit == "count" else f"{value:,.2f}{' ' + unit if unit not in ('', 'money') else ''}"
+
+
+def label_of(name: str) -> str:
+    """What a figure is called."""
+    return FIGURES[name].label if name in FIGURES else name.replace("_", " ")
+
+
+def print_backtest(studied: Studied, folder: Path) -> None:
+    """Print what was traded, its figures beside the benchmark and at other costs, and where everything is."""
+    console, done = new_console(), studied.done
+    print_summary(done, None, None)
+    console.print()
+    table = plain_table("", "", "", "", text=1)
+    shown = [(label_of(name), figure_text(name, done.statistics.get(name))) for name in _SHOWN]
+    half = (len(shown) + 1) // 2
+    table.columns[2].justify = "left"
+    table.show_header = False
+    for (left, value), (right, other) in zip(shown[:half], [*shown[half:], ("", "")], strict=False):
+        table.add_row(left, value, f"   {right}", other)
+    console.print(table)
+    if done.series and done.starting_cash > 0:
+        against = done.against(studied.benchmark)
+        known = {name: value for name, value in against.items() if not math.isnan(value)}
+        texts = (
+            f"{name.removesuffix('_pct').replace('_', ' ')} {value:,.2f}{' %' if name.endswith('_pct') else ''}"
+            for name, value in known.items()
+        )
+        console.print(f"beside {studied.benchmark}: {', '.join(texts)}", markup=False)
+    if studied.costs:
+        console.print()
+        table = plain_table("costs", *map(label_of, _OF_COSTS))
+        for factor, figures in studied.costs.items():
+            table.add_row(f"{factor.normalize():f}x", *(figure_text(name, figures.get(name)) for name in _OF_COSTS))
+        console.print(table)
+    console.print()
+    console.print(f"results: {folder}", markup=False)
+    console.print(f"page:    {folder / 'page.html'}", markup=False)
+
+
+def print_experiments(rows: Sequence[Experiment]) -> None:
+    """Print the ledger, a line for each run."""
+    if not rows:
+        print("nothing was tried yet (torghut backtest)")
+        return
+    lines = [
+        {
+            "run": row.run_id,
+            "author": row.author,
+            "strategy": row.strategy,
+            "from": format_timestamp(row.began_at)[:10],
+            "to": format_timestamp(row.ended_at)[:10],
+            "variants": f"{row.variants:,}",
+            **{label_of(name): figure_text(name, row.figures.get(name)) for name in _OF_LEDGER},
+        }
+        for row in rows
+    ]
+    print_rows(lines, list(lines[0]))
+    print(f"{counted(len(rows), 'run')}, {counted(sum(row.variants for row in rows), 'variant')}")
+
+
+def print_experiment(row: Experiment) -> None:
+    """Print all that the ledger has of a run."""
+    found = compare([row])
+    lines = [{"": name, "value": value} for name, (value,) in found.described.items() if value not in ("", None)]
+    times = {"created at": format_timestamp(row.created_at), "folder": row.folder}
+    lines += [{"": name, "value": value} for name, value in times.items()]
+    lines += [{"": label_of(name), "value": figure_text(name, value)} for name, (value,) in found.figures.items()]
+    print(row.run_id)
+    print_rows(lines, ["", "value"])
+
+
+def print_comparison(found: Comparison, page: Path | None) -> None:
+    """Print figures side by side, then what differs."""
+    names = [run.run_id for run in found.runs]
+    known = {name: values for name, values in found.figures.items() if any(value is not None for value in values)}
+    rows = [(label_of(name), [figure_text(name, value) for value in values]) for name, values in known.items()]
+    _print_columns("figure", names, rows)
+    print()
+    if found.differences:
+        _print_columns("what differs", names, found.differences.items())
+    else:
+        print("nothing differs but the runs themselves")
+    if page is not None:
+        print(f"page: {page}")
+
+
+def _print_columns(title: str, names: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
+    numbered = [
+        f"{name}" if names.index(name) == place else f"{name} ({place + 1})" for place, name in enumerate(names)
+    ]
+    lines = [{title: name, **dict(zip(numbered, values, strict=True))} for name, values in rows]
+    print_rows(lines, [title, *numbered])

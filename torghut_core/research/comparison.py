@@ -1,0 +1,169 @@
+"""Runs side by side: their figures, and what differs in parameters, code, data and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+
+from torghut_core.errors import StateError
+from torghut_core.research.experiments import Experiment, Ledger
+from torghut_core.research.figures import FIGURES
+from torghut_core.research.performance import Curve, floats, ints, thinned
+from torghut_core.research.run_folder import read_run
+from torghut_core.timestamps import format_timestamp
+
+MOST_POINTS = 1_000
+COLORS = ("#4285d6", "#d1900f", "#26a269", "#9b6fd3", "#d64550", "#1f9aa8", "#8d97a5")
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs that are compared.
+
+    Attributes
+    ----------
+    runs : in the order in which they were named.
+    figures : by name, the figure of each run; None where it is not known.
+    described : what each run is made of, by name, as each run has it; None where one has no such thing.
+    """
+
+    runs: Sequence[Experiment]
+    figures: Mapping[str, Sequence[float | None]]
+    described: Mapping[str, Sequence[Any]]
+
+    @property
+    def differences(self) -> dict[str, Sequence[Any]]:
+        """What is not the same in all runs."""
+        return {name: values for name, values in self.described.items() if any(each != values[0] for each in values)}
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as JSON values."""
+        return {
+            "runs": [run.to_json() for run in self.runs],
+            "figures": dict(self.figures),
+            "differences": self.differences,
+        }
+
+
+def find_runs(names: Sequence[str], state: Path) -> list[Experiment]:
+    """The runs of these names: folders with a ``result.json``, or ids of the ledger, of which the beginning is enough.
+
+    Raises
+    ------
+    NotFoundError, InputError : there is no such run.
+    StateError : the ledger cannot be read.
+    """
+    found = []
+    for name in names:
+        folder = Path(name)
+        if folder.is_dir():
+            found.append(read_run(folder))
+            continue
+        with closing(Ledger.open(state, exists=True)) as ledger:
+            found.append(ledger.get(name))
+    return found
+
+
+def compare(runs: Sequence[Experiment]) -> Comparison:
+    """Compare runs."""
+    names = [name for name in FIGURES if any(name in run.figures for run in runs)]
+    names += [name for run in runs for name in run.figures if name not in FIGURES]
+    described = [dict(_described(run)) for run in runs]
+    things = dict.fromkeys(name for each in described for name in each)
+    return Comparison(
+        runs=runs,
+        figures={name: [run.figures.get(name) for run in runs] for name in dict.fromkeys(names)},
+        described={name: [each.get(name) for each in described] for name in things},
+    )
+
+
+def write_comparison(path: Path, found: Comparison) -> None:
+    """Write the comparison as a page, one HTML file, with the equity of the runs whose folders are there.
+
+    Raises
+    ------
+    StateError : the file cannot be written.
+    """
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        files("torghut_core.research").joinpath("comparison.html").read_text(encoding="utf-8")
+    )
+    text = template.render(
+        names=[run.run_id for run in found.runs],
+        figures=[
+            (FIGURES[name].label if name in FIGURES else name, FIGURES[name].unit if name in FIGURES else "", *values)
+            for name, values in found.figures.items()
+        ],
+        differences=list(found.differences.items()),
+        lines=_lines(found.runs),
+        colors=COLORS,
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror or error} (give another --page)") from error
+
+
+def _lines(runs: Sequence[Experiment]) -> list[tuple[int, str]]:
+    """The equity of each run that has its folder, as a share of its beginning: the run's number, and points of a picture of 1000 x 300."""
+    curves = {}
+    for number, run in enumerate(runs):
+        path = Path(run.folder) / "equity.parquet"
+        if run.folder and path.is_file():
+            table = pq.read_table(path)
+            equity = floats(table["equity"])
+            if len(equity) > 1 and equity[0] > 0:
+                at = ints(table["time"])
+                curve = thinned(Curve(at, equity / equity[0], floats(table["drawdown"]), equity * 0), MOST_POINTS)
+                curves[number] = curve
+    if not curves:
+        return []
+    first = min(curve.event_ts[0] for curve in curves.values())
+    span = max(curve.event_ts[-1] for curve in curves.values()) - first or 1
+    low = min(np.nanmin(curve.equity) for curve in curves.values())
+    high = max(np.nanmax(curve.equity) for curve in curves.values())
+    drawn = []
+    for number, curve in curves.items():
+        x = (curve.event_ts - first) / span * 1000
+        y = 300 - (curve.equity - low) / ((high - low) or 1) * 300
+        drawn.append((number, " ".join(f"{a:.1f},{b:.1f}" for a, b in np.column_stack([x, y]).tolist())))
+    return drawn
+
+
+def _described(run: Experiment) -> Iterator[tuple[str, Any]]:
+    """All that a run is made of, by name, in the order in which a reader looks for it."""
+    yield "kind", run.kind
+    yield "strategy", run.strategy
+    yield from _flat("params", run.params)
+    yield from _flat("costs", run.costs)
+    yield "symbols", ", ".join(run.universe)
+    yield "from", format_timestamp(run.began_at)
+    yield "to", format_timestamp(run.ended_at)
+    yield "data", run.data_digest[:16]
+    for number, tape in enumerate(run.data):
+        yield f"data.{number}", f"{Path(tape['path']).name}, {tape['bytes']:,} bytes, {tape['sha256'][:16]}"
+    yield "catalog", run.catalog_digest[:16]
+    for plugin in run.code:
+        made = " ".join(str(plugin.get(name) or "") for name in ("distribution", "version")).strip()
+        yield f"code.{plugin['kind']} {plugin['name']}", f"{made} {(plugin.get('code_digest') or '')[:16]}".strip()
+    yield from _flat("folds", run.folds or {})
+    yield "variants", run.variants
+    yield "selection", run.selection
+    yield "author", run.author
+    yield "notes", run.notes
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves of a mapping, each by its path."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}", inner)
+    else:
+        yield name, value
