@@ -62,6 +62,11 @@ class KeptTape(Source):
             yield rest
 
     @property
+    def has_others(self) -> bool:
+        """Whether it has anything but bars."""
+        return any(len(batch.trades) or len(batch.quotes) for batch in self._kept)
+
+    @property
     def total(self) -> int:
         """How many events there are."""
         return sum(map(len, self._kept))

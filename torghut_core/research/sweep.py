@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -16,27 +16,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from pydantic import ValidationError
 
 from torghut_core.catalog import Catalog, StrategyEntry
 from torghut_core.catalog.problems import Marks
-from torghut_core.errors import CatalogError, InputError, Problem, TorghutError, reason_of
+from torghut_core.errors import CatalogError, InputError, PluginError, Problem, TorghutError, reason_of
 from torghut_core.generation import Generation, build
 from torghut_core.installation.open import load_plugins
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
-from torghut_core.research.backtests import Backtest, load_catalog, on_tapes, run_backtest
+from torghut_core.research.backtests import Backtest, days_calendar, load_catalog, on_tapes, run_backtest
+from torghut_core.research.compiled import Simulator, reasons
+from torghut_core.research.compiled.reasons import of_gates
+from torghut_core.research.figures import Traded, figures, trading_days
 from torghut_core.research.kept_tape import KeptTape
 from torghut_core.research.performance import Curve
 from torghut_core.research.replay import gates_of
 from torghut_core.research.search import Axis, ParameterSet, first_sets, one_strategy, parse_axis
+from torghut_core.research.trips import trip_arrays
 from torghut_core.research.workers import Lost, Processes
 from torghut_core.timestamps import EARLIEST, LATEST
 from torghut_core.trading.gates import Gates
 
 COUNTS = ("decisions", "denied", "orders", "fills")
 """What is counted of each trial, as `Result` has it."""
+
+
+OF_SLIPPAGE = ("slippage", "costs", "costs_bps", "slippage_share_pct", "costs_of_gain_pct")
+"""Figures that compiled code does not have."""
 
 
 class Outcome(StrEnum):
@@ -99,6 +108,14 @@ class Runner:
     gates: Gates
     allow_shorts: bool
     limits: Limits
+
+    def params(self, params: ParameterSet) -> dict[str, dict[str, Any]]:
+        """The parameters of a set by strategy, where it has nothing else."""
+        found: dict[str, dict[str, Any]] = {}
+        for axis in self.axes:
+            if axis.path in params:
+                found.setdefault(axis.strategy, {})[axis.keys[1]] = params[axis.path]
+        return found
 
     def generation(self, params: ParameterSet) -> Generation:
         """Build what trades a set.
@@ -165,6 +182,70 @@ class Runner:
         return made(figures=done.statistics, counts=counts, curve=done.curve() if has_curve else None)
 
 
+class Compiled:
+    """Runs single sets in compiled code, see `compiled.Simulator`; those that it does not say exactly by the loop.
+
+    Figures that need the prices that were decided at, of slippage and of costs with it, are not computed.
+    """
+
+    def __init__(self, runner: Runner, generation: Generation) -> None:
+        self._runner = runner
+        self._simulator = Simulator(
+            generation, runner.host, gates=msgspec.structs.replace(runner.gates), allow_shorts=runner.allow_shorts
+        )
+        self._strategies = generation.strategies
+        self._calendar = days_calendar(generation)
+        self._multipliers = {
+            symbol: float(generation.instruments[symbol].multiplier) for symbol in self._simulator.symbols
+        }
+
+    def prepare(self, sets: Sequence[ParameterSet]) -> None:
+        """Compute the features of sets, once for all of them; one that is not prepared takes a pass over the tape of its own."""
+        with suppress(Exception):  # the trial of a set says what is wrong with it
+            self._simulator.prepare(changed for changed in map(self._runner.params, sets) if self._is_accepted(changed))
+
+    def _is_accepted(self, changed: Mapping[str, Mapping[str, Any]]) -> bool:
+        for each in self._strategies:
+            try:
+                each.plugin.parameters({**each.params, **changed.get(each.name, {})})
+            except (ValidationError, PluginError):
+                return False
+        return True
+
+    def trial(self, task: _Task) -> Trial:
+        """Try a set; see `Runner.trial`."""
+        simulator, params = self._simulator, task.params
+        try:
+            run = simulator.run(self._runner.params(params))
+        except Exception:  # the loop says what is wrong with it
+            return self._runner.trial(task)
+        if run.needs_loop:
+            return self._runner.trial(task)
+        curve = simulator.curve(run)
+        fills = run.fills
+        multiplier = np.array([self._multipliers[symbol] for symbol in simulator.symbols])[fills.symbol]
+        traded = Traded(
+            fills=run.filled, notional=float((np.abs(fills.units) * fills.price * multiplier).sum()), fees=run.fees
+        )
+        found = figures(
+            curve.event_ts,
+            curve.equity,
+            float(simulator.starting_cash),
+            days=trading_days(curve.event_ts, self._calendar, self._runner.tape.began_at),
+            trips=trip_arrays(simulator.round_trips(run), simulator.series),
+            traded=traded,
+            exposure=curve.exposure,
+        )
+        counts = {"decisions": run.decisions, "denied": run.denied, "orders": run.orders, "fills": run.filled}
+        return Trial(
+            number=task.number,
+            params=params,
+            figures={name: value for name, value in found.items() if name not in OF_SLIPPAGE},
+            counts=counts,
+            curve=curve if task.has_curve else None,
+        )
+
+
 class Sweep:
     """Sets of one catalog on one tape, evaluated in whichever way is quickest; see `open_sweep`.
 
@@ -178,8 +259,27 @@ class Sweep:
     def __init__(self, runner: Runner, workers: int) -> None:
         self.runner = runner
         self.generation = runner.first_generation()
-        self.way = f"on {workers} worker{'s' if workers > 1 else ''}"
-        self._processes = Processes(runner.trial, workers)
+        self._workers = workers
+        self._processes: Processes | None = None
+        self._compiled: Compiled | None = None
+        on_workers = f"on {workers} worker{'s' if workers > 1 else ''}"
+        why = list(self._reasons())
+        if not why:
+            self._compiled = Compiled(runner, runner.first_generation())
+            self.way = f"in compiled code, {on_workers}"
+        else:
+            more = f", and {len(why) - 1} more" if len(why) > 1 else ""
+            self.way = f"{on_workers}, because {why[0]}{more}"
+
+    def _reasons(self) -> Iterator[str]:
+        """Why not in compiled code."""
+        for axis in self.runner.axes:
+            if axis.keys[0] != "params" or len(axis.keys) > 2:
+                yield f"{axis.path} is not a parameter of a strategy alone"
+        yield from reasons(self.generation)
+        yield from of_gates(self.runner.gates)
+        if self.runner.tape.has_others:
+            yield "the tape has trades or quotes (bars alone are compiled)"
 
     def evaluate(
         self,
@@ -197,19 +297,38 @@ class Sweep:
         has_curve : whether each trial has its equity curve.
         since, until : the part of the tape that is traded, as `run_backtest` takes it.
         """
-        tasks = (_Task(number, params, has_curve, since, until) for number, params in enumerate(sets))
         first = 0
         early: dict[int, Trial] = {}
-        for task, result in self._processes.run(tasks):
+        for task, result in self._run(sets, has_curve, since, until):
             is_lost = isinstance(result, Lost)
             early[task.number] = _lost(task, result) if is_lost else result
             while first in early:
                 yield early.pop(first)
                 first += 1
 
+    def _run(
+        self, sets: Iterable[ParameterSet], has_curve: bool, since: int, until: int
+    ) -> Iterator[tuple[_Task, Any]]:
+        """Have the sets tried in this way, or on workers where that cannot be."""
+        compiled = self._compiled if (since, until) == (EARLIEST, LATEST) else None
+        if compiled is not None:  # what a process knows when it begins is shared: its features above all
+            sets = list(sets)
+            compiled.prepare(sets)
+            processes = Processes(compiled.trial, self._workers)
+        else:
+            processes = self._processes = self._processes or Processes(self.runner.trial, self._workers)
+        try:
+            yield from processes.run(
+                _Task(number, params, has_curve, since, until) for number, params in enumerate(sets)
+            )
+        finally:
+            if processes is not self._processes:
+                processes.close()
+
     def close(self) -> None:
         """End the workers."""
-        self._processes.close()
+        if self._processes is not None:
+            self._processes.close()
 
 
 @contextmanager
