@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 from pydantic import ValidationError
 
 from torghut_core.catalog import Catalog, StrategyEntry
@@ -32,10 +31,10 @@ from torghut_core.research.compiled import Simulator, reasons
 from torghut_core.research.compiled.reasons import of_gates
 from torghut_core.research.figures import Traded, figures, trading_days
 from torghut_core.research.kept_tape import KeptTape
-from torghut_core.research.performance import Curve
+from torghut_core.research.performance import Curve, account_curve
 from torghut_core.research.replay import gates_of
 from torghut_core.research.search import Axis, ParameterSet, first_sets, one_strategy, parse_axis
-from torghut_core.research.trips import trip_arrays
+from torghut_core.research.trips import round_trips, trip_arrays
 from torghut_core.research.workers import Lost, Processes
 from torghut_core.timestamps import EARLIEST, LATEST
 from torghut_core.trading.gates import Gates
@@ -195,9 +194,8 @@ class Compiled:
         )
         self._strategies = generation.strategies
         self._calendar = days_calendar(generation)
-        self._multipliers = {
-            symbol: float(generation.instruments[symbol].multiplier) for symbol in self._simulator.symbols
-        }
+        self._instruments = generation.instruments
+        self._multipliers = {symbol: self._instruments[symbol].multiplier for symbol in self._simulator.symbols}
 
     def prepare(self, sets: Sequence[ParameterSet]) -> None:
         """Compute the features of sets, once for all of them; one that is not prepared takes a pass over the tape of its own."""
@@ -221,18 +219,16 @@ class Compiled:
             return self._runner.trial(task)
         if run.needs_loop:
             return self._runner.trial(task)
-        curve = simulator.curve(run)
-        fills = run.fills
-        multiplier = np.array([self._multipliers[symbol] for symbol in simulator.symbols])[fills.symbol]
-        traded = Traded(
-            fills=run.filled, notional=float((np.abs(fills.units) * fills.price * multiplier).sum()), fees=run.fees
-        )
+        rows = simulator.fill_rows(run)
+        curve = account_curve(float(simulator.starting_cash), simulator.series, rows, self._multipliers)
+        notional = sum(self._instruments[row["symbol"]].notional(row["quantity"], row["price"]) for row in rows)
+        traded = Traded(fills=len(rows), notional=float(notional), fees=float(sum(row["fee"] for row in rows)))
         found = figures(
             curve.event_ts,
             curve.equity,
             float(simulator.starting_cash),
             days=trading_days(curve.event_ts, self._calendar, self._runner.tape.began_at),
-            trips=trip_arrays(simulator.round_trips(run), simulator.series),
+            trips=trip_arrays(round_trips(rows, self._multipliers), simulator.series),
             traded=traded,
             exposure=curve.exposure,
         )

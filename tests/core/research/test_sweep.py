@@ -16,8 +16,9 @@ from torghut_core.errors import InputError, StateError
 from torghut_core.installation.settings import load_settings
 from torghut_core.research import load_catalog, open_sweep, run_backtest, tape_generation
 from torghut_core.research.search import Axis, new_search
-from torghut_core.research.sweep import Outcome
+from torghut_core.research.sweep import OF_SLIPPAGE, Outcome, _Task
 from torghut_core.research.sweep_results import Objective, folder_name, identity, keep, open_table, run_sweep
+from torghut_core.timestamps import EARLIEST, LATEST
 
 CATALOG = """
 version: 1
@@ -33,6 +34,7 @@ strategies:
 PLUGIN = """
 import os
 
+import numpy as np
 from torghut_core import Strategy, hookimpl, param
 from torghut_core.features import close, ema
 import pydantic
@@ -64,9 +66,34 @@ class Swept(Strategy):
         return context.target(self.params.quantity if signal.fast > signal.slow else 0, because="trend")
 
 
+class Columnar(Strategy):
+    class Params(Strategy.Params):
+        fast: int = param(5, ge=2, le=100, help="bars")
+        slow: int = param(20, ge=2, le=100, help="bars")
+        quantity: float = param(10, gt=0, help="units")
+        stop: float = param(0, help="part of the price; 0 for none")
+        fault: str = param("", help="what goes wrong")
+
+    def features(self):
+        return {"fast": ema(close, self.params.fast), "slow": ema(close, self.params.slow)}
+
+    def decide(self, columns):
+        if self.params.fault == "exit":
+            os._exit(7)
+        if self.params.fault == "raise":
+            raise ValueError("as asked")
+        is_up = columns.fast > columns.slow
+        targets = np.where(is_up, self.params.quantity, 0.0)
+        if self.params.stop:
+            stops = np.where(is_up, np.round(columns.close * (1 - self.params.stop), 2), np.nan)
+            return targets, "trend", {"stop_loss": stops}
+        return targets, "trend"
+
+
 @hookimpl
 def register_strategies(register):
     register("swept", Swept)
+    register("columnar", Columnar)
 """
 
 
@@ -208,6 +235,63 @@ def test_each_trial_is_the_backtest_that_it_would_be_alone(place):
             name: repr(value) for name, value in alone.statistics.items()
         }
         assert trial.curve.equity.tolist() == alone.curve().equity.tolist()
+
+
+COLUMNS = CATALOG.replace("use: swept", "use: columnar")
+
+
+def test_compiled_code_gives_the_same_trials(place):
+    """Counts, curve and figures of a strategy that decides on columns are the loop's, but for slippage; nothing is skipped."""
+    (place / "catalog.yaml").write_text(COLUMNS)
+    axes = "params.fast=3,8,200", "params.slow=20,40", "params.quantity=1.5,3", "params.stop=0,0.01"
+    with opened(place, *axes) as sweep:
+        sets = grid(sweep)
+        assert sweep.way == "in compiled code, on 2 workers"
+        trials = list(sweep.evaluate(sets, has_curve=True))
+        loop = [sweep.runner.trial(_Task(n, params, True, EARLIEST, LATEST)) for n, params in enumerate(sets)]
+    assert len({trial.counts.get("fills") for trial in trials}) > 3
+    for trial, other in zip(trials, loop, strict=True):
+        assert (trial.number, trial.params, trial.outcome, trial.reason) == (
+            other.number,
+            other.params,
+            other.outcome,
+            other.reason,
+        )
+        assert trial.counts == other.counts
+        own = {name: repr(float(value)) for name, value in trial.figures.items()}
+        of_loop = {name: repr(float(value)) for name, value in other.figures.items() if name not in OF_SLIPPAGE}
+        assert own == of_loop
+        if trial.curve is not None:
+            assert trial.curve.equity.tolist() == other.curve.equity.tolist()
+
+
+def test_a_set_that_fails_in_compiled_code_fails_alone(place):
+    """An error and `os._exit` in `decide` are of their own trials; the others are there."""
+    (place / "catalog.yaml").write_text(COLUMNS)
+    with opened(place, "params.fault='',exit,raise", "params.fast=3,4") as sweep:
+        assert "compiled" in sweep.way
+        trials = list(sweep.evaluate(grid(sweep)))
+    assert [trial.outcome for trial in trials] == ["done", "done", *["failed"] * 4]
+    assert "exit code 7" in trials[2].reason
+    assert "as asked" in trials[4].reason
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (("use: columnar", "use: swept"), "does not decide on whole batches"),
+        (("name: one", "cooldown_seconds: 60, name: one"), "rule cooldown"),
+    ],
+)
+def test_what_cannot_be_compiled_is_said(place, change, why):
+    """The way says why it is on workers."""
+    (place / "catalog.yaml").write_text(COLUMNS.replace(*change))
+    with opened(place, "params.fast=3,4") as sweep:
+        assert sweep.way.startswith("on 2 workers, because ")
+        assert why in sweep.way
+    (place / "catalog.yaml").write_text(COLUMNS)
+    with opened(place, "symbols=[SPY]") as sweep:
+        assert "symbols is not a parameter" in sweep.way
 
 
 def test_a_set_that_is_not_valid_is_counted_with_its_reason(place):
