@@ -161,7 +161,7 @@ def write_backtest(
             "rejected by the broker": f"{totals.rejected:,}",
             "late trades dropped": f"{totals.late:,}",
             "duplicates dropped": f"{totals.duplicates:,}",
-            "result digest": done.result.digest,
+            "result digest": done.result.digest[:16],
         },
     )
     write_page(path, run)
@@ -217,8 +217,9 @@ def write_page(path: Path, run: Run) -> Path:
         returns=returns,
         return_bins=charts.histogram(100 * returns.each),
         trip_bins=charts.histogram(run.arrays.profit),
-        groups=[_group(by, table) for by, table in run.breakdowns.items() if table.num_rows],
+        groups=[_group(by, table) for by, table in run.breakdowns.items() if table.num_rows > 1],
         markets=drawn,
+        is_thinned=len(run.curve.event_ts) > charts.MOST_POINTS,
         thinned=_thinned(run, drawn),
         trips=[_trip_row(trip) for trip in run.trips[-MOST_ROWS:][::-1]],
         trip_count=len(run.trips),
@@ -313,8 +314,6 @@ def _thinned(run: Run, drawn: Sequence[Mapping[str, Any]]) -> list[str]:
             )
     if len(run.bars) > len(drawn):
         said.append(f"{len(run.bars) - len(drawn):,} more symbols are not drawn.")
-    if len(run.curve.event_ts) > charts.MOST_POINTS:
-        said.append("Equity is drawn at the end of steps of equal length, with the deepest drawdown in each.")
     return said
 
 
@@ -325,7 +324,7 @@ def _cards(run: Run) -> list[Card]:
     cards = []
     if start > 0:
         gain = 100 * (equity / start - 1)
-        beside = "" if run.compared is None else f"{run.benchmark} {100 * (run.compared[-1] / start - 1):+.2f} %"
+        beside = "" if run.compared is None else f"{run.benchmark} {100 * (run.compared[-1] / start - 1):+.2f}\u00a0%"
         cards.append(Card("Return", f"{gain:+.3f} %", beside, "good" if gain > 0 else "bad" if gain < 0 else ""))
     cards.append(Card("Final equity", f"{equity:,.2f}", f"from {start:,.2f} {run.currency}"))
     if len(run.curve.drawdown):
@@ -384,14 +383,19 @@ def _shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
 def _group(by: str, table: pa.Table) -> dict[str, Any]:
     """Round trips by what they have in common, and the length of each one's bar, percent of half the width."""
     rows = table.slice(0, MOST_ROWS).to_pylist()
+    if by == "hour":
+        none = {"round_trips": 0, "won": 0, "profit": 0.0}
+        known = {row[by]: row for row in rows}
+        rows = [known.get(hour, {by: hour, **none}) for hour in (f"{number:02}" for number in range(24))]
     most = max(abs(row["profit"]) for row in rows) or 1
     return {
         "kind": by,
+        "is_series": by == "hour",
         "rows": [
             {
                 "name": {"buy": "long", "sell": "short"}[row[by]] if by == "side" else row[by],
                 "trips": f"{row['round_trips']:,}",
-                "won": f"{100 * row['won'] / row['round_trips']:.0f} %",
+                "won": f"{100 * row['won'] / max(1, row['round_trips']):.0f} %",
                 "profit": f"{row['profit']:+,.2f}",
                 "share": 50 * abs(row["profit"]) / most,
                 "is_gain": row["profit"] >= 0,

@@ -33,7 +33,7 @@ from torghut_core.timestamps import DAY, MILLISECOND
 
 DRAWN = ("ema12", "ema26", "boll_upper", "boll_lower", "rsi14", "macd", "macd_signal", "macd_hist")
 """Columns of signals that are drawn."""
-MOST_BARS = 80_000
+MOST_BARS = 120_000
 """Bars of all symbols in their finest resolution; more are joined to longer ones."""
 BARS_OF_A_VIEW = 1_500
 """Bars that a screen shows well: the coarsest resolution of a symbol has at most so many."""

@@ -69,6 +69,10 @@ class HeatCell(msgspec.Struct, frozen=True):
     percent: float
     strength: int
 
+    def __str__(self) -> str:
+        text = f"{self.percent:.1f}" if abs(self.percent) >= 9.95 else f"{self.percent:.2f}"
+        return text.removeprefix("-") if float(text) == 0 else text
+
 
 def returns_of(curve: Curve, cash: float, days: Days, benchmark: FloatArray | None) -> Returns:
     """The returns of an account that began with `cash`: by day, or by hour of UTC where there are few days.

@@ -335,7 +335,11 @@ def harmful_run():
         "warnings": [HARMFUL],
         "benchmark": HARMFUL,
         "against": {"beta": 1.0},
-        "breakdowns": {"strategy": pa.table({"strategy": [HARMFUL], "round_trips": [1], "won": [1], "profit": [1.0]})},
+        "breakdowns": {
+            "strategy": pa.table(
+                {"strategy": [HARMFUL] * 2, "round_trips": [1, 1], "won": [1, 1], "profit": [1.0, 0.0]}
+            )
+        },
         "costs": {1: {HARMFUL: 1.0}},
         "facts": {HARMFUL: HARMFUL},
     }

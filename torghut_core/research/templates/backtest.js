@@ -147,6 +147,7 @@ function drawMarket(data) {
     view(from ?? time[0], to ?? time[time.length - 1] + own.step);
     busy = false;
     levels.value = state.isFixed ? String(level) : "auto";
+    show({});
     note.textContent = `${market.symbol}: bars of ${own.name}, times UTC${market.indicators_of ? `; indicators of ${market.indicators_of} bars` : ""}`;
   }
 
@@ -199,7 +200,7 @@ function drawMarket(data) {
   });
   together(panes);
 
-  chart.subscribeCrosshairMove(at => {
+  const show = at => {
     const own = current(), time = own.time();
     const k = at.logical === undefined || !at.point ? time.length - 1 : Math.max(0, Math.min(time.length - 1, Math.round(at.logical)));
     const decimals = markets[state.market].decimals;
@@ -213,7 +214,8 @@ function drawMarket(data) {
     tip.replaceChildren(...found.map(line => element("div", {}, line)));
     tip.style.left = `${Math.min(at.point.x + 16, Math.max(0, place.clientWidth - 330))}px`;
     tip.style.top = `${Math.max(4, Math.min(at.point.y + 12, place.clientHeight - 130))}px`;
-  });
+  };
+  chart.subscribeCrosshairMove(show);
   marks.said = text => { if (marked.textContent !== text) marked.textContent = text; };
 
   function chooseMarket(number) {
@@ -253,7 +255,6 @@ function drawMarket(data) {
     }}), title), " ");
   }
   chooseMarket(0);
-  say([]);
 
   /** Show a round trip: its time with as much before and after, and its line. */
   return trip => {
@@ -282,7 +283,7 @@ class Marks {
   constructor(data, state) {
     Object.assign(this, {data, state, drawn: [], said: () => {}});
     this.renderer = {draw: target => target.useMediaCoordinateSpace(({context}) => this.draw(context))};
-    this.view = {zOrder: () => "top", renderer: () => this.renderer};
+    this.view = {zOrder: () => "normal", renderer: () => this.renderer};
   }
 
   attached({chart, series, requestUpdate}) { Object.assign(this, {chart, series, requestUpdate}); }
@@ -323,16 +324,16 @@ class Marks {
     if (count <= SINGLE_MARKS) {
       for (let n = first; n < last; n++) {
         const k = this.fills[n];
-        if (isShown(strategy[k])) this.triangle(context, x(this.bars[n]), y(price[k]), isBuy[k], paintOf(k, isBuy[k]), 6, [k]);
+        if (isShown(strategy[k])) this.triangle(context, x(this.bars[n]), y(price[k]), isBuy[k], paintOf(k, isBuy[k]), 5.5, [k]);
       }
       this.said(count ? "" : "No fills in view.");
       return;
     }
-    let bars = 0;
+    context.globalAlpha = 0.7;
     for (let n = first; n < last;) {
       const left = x(this.bars[n]), sides = [[], []];
-      let sum = [0, 0];
-      for (; n < last && x(this.bars[n]) - left < 9; n++) {
+      const sum = [0, 0];
+      for (; n < last && x(this.bars[n]) - left < 13; n++) {
         const k = this.fills[n];
         if (!isShown(strategy[k])) continue;
         sides[isBuy[k]].push(k);
@@ -340,10 +341,10 @@ class Marks {
       }
       for (const side of [0, 1]) {
         const own = sides[side];
-        if (own.length) this.triangle(context, left + 4, y(sum[side] / own.length), side, own.every(k => strategy[k] === strategy[own[0]]) ? paintOf(own[0], side) : this.soft, Math.min(9, 4 + Math.log2(own.length)), own);
+        if (own.length) this.triangle(context, left + 6, y(sum[side] / own.length), side, own.every(k => strategy[k] === strategy[own[0]]) ? paintOf(own[0], side) : this.soft, Math.min(7.5, 3.5 + Math.log2(own.length) / 2), own);
       }
-      bars++;
     }
+    context.globalAlpha = 1;
     this.said(`${count.toLocaleString("en-US")} fills in view, drawn together where they are close: a larger mark is more fills, at their mean price. Zoom in for each of them.`);
   }
 
@@ -411,6 +412,11 @@ function listTrips(data, show) {
   const rank = names => { const sorted = [...names].sort(); return names.map(name => sorted.indexOf(name)); };
   const [strategyRank, symbolRank] = [rank(strategies), rank(symbols)];
   const id = (column, k) => column[k] < 0 ? "" : fills.ids.slice(12 * column[k], 12 * column[k] + 12).trim();
+  const decimalsOf = new Map(data.markets.map(({symbol, decimals}) => [symbol, decimals]));
+  const price = (value, k) => {
+    const least = decimalsOf.get(symbols[trips.symbol()[k]]) ?? 0;
+    return value.toLocaleString("en-US", {minimumFractionDigits: least, maximumFractionDigits: Math.max(least, 6)});
+  };
   const tone = value => value > 0 ? "n good" : value < 0 ? "n bad" : "n";
   const signed = (value, decimals) => `${value > 0 ? "+" : ""}${written(value, decimals)}`;
   const columns = [
@@ -420,8 +426,8 @@ function listTrips(data, show) {
     {title: "entered", sort: k => trips.entered()[k], text: k => moment(trips.entered()[k])},
     {title: "held", sort: k => held[k], text: k => lengthOf(held[k]), kind: () => "n"},
     {title: "quantity", sort: k => trips.quantity()[k], text: k => plain(trips.quantity()[k]), kind: () => "n"},
-    {title: "entry", sort: k => trips.entry_price()[k], text: k => plain(trips.entry_price()[k]), kind: () => "n"},
-    {title: "exit", sort: k => trips.exit_price()[k], text: k => plain(trips.exit_price()[k]), kind: () => "n"},
+    {title: "entry", sort: k => trips.entry_price()[k], text: k => price(trips.entry_price()[k], k), kind: () => "n"},
+    {title: "exit", sort: k => trips.exit_price()[k], text: k => price(trips.exit_price()[k], k), kind: () => "n"},
     {title: "price, %", sort: k => percent[k], text: k => signed(percent[k], 2), kind: k => tone(percent[k])},
     {title: "profit", sort: k => trips.profit()[k], text: k => signed(trips.profit()[k], 2), kind: k => tone(trips.profit()[k])},
     ...(trips.mae ? [["worst, %", "mae"], ["best, %", "mfe"]] : []).map(([title, name]) => ({title, sort: k => trips[name]()[k], text: k => signed(trips[name]()[k], 2), kind: () => "n"})),
@@ -446,7 +452,7 @@ function listTrips(data, show) {
   const back = element("button", {type: "button", onclick: () => turn(-1)}, "‹ newer page"), next = element("button", {type: "button", onclick: () => turn(1)}, "next page ›");
   back.textContent = "‹ back";
   const where = element("span", {class: "soft"});
-  document.getElementById("trip-table").append(element("table", {"aria-rowcount": count}, element("thead", {}, element("tr", {}, ...heads)), body));
+  document.getElementById("trip-table").append(element("table", {class: "trips", "aria-rowcount": count}, element("thead", {}, element("tr", {}, ...heads)), body));
   document.getElementById("trip-table").after(element("div", {class: "tools pager"}, back, next, where));
 
   let order = [];

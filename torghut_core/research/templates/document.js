@@ -68,7 +68,7 @@ function lengthOf(ms) {
       return `${Math.floor(ms / unit)} ${name}${rest ? ` ${rest} ${partName}` : ""}`;
     }
   }
-  return `${ms / 1000} s`;
+  return `${Math.round(ms / 100) / 10} s`;
 }
 
 // Colours: of the style sheet, so that there is one list of them
@@ -106,18 +106,34 @@ function listenForColors() {
     });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-  addEventListener("beforeprint", () => { root.dataset.theme = "light"; repaint(); });
-  addEventListener("afterprint", () => { root.dataset.theme = choice.querySelector(":checked").value; repaint(); });
+  addEventListener("beforeprint", () => { root.dataset.theme = "light"; repaint(); printCharts(); });
+  addEventListener("afterprint", () => { root.dataset.theme = choice.querySelector(":checked").value; unprintCharts(); repaint(); });
 }
 
 // Charts
+
+const charts = [];
+
+/** Put a picture of each chart in its place: what is printed is not painted anew. */
+function printCharts() {
+  for (const [chart, place] of charts) {
+    if (place.hidden) continue;
+    const picture = chart.takeScreenshot();
+    picture.className = "paper";
+    place.append(picture);
+  }
+}
+
+function unprintCharts() {
+  for (const picture of document.querySelectorAll("canvas.paper")) picture.remove();
+}
 
 /** Make a chart in an element that has a height. Times are seconds of UTC. */
 function makeChart(place, {decimals = 2, hasSeconds = false, ...options} = {}) {
   const chart = LightweightCharts.createChart(place, {
     autoSize: true,
-    rightPriceScale: {minimumWidth: 76, borderVisible: false, ...options.rightPriceScale},
-    timeScale: {timeVisible: true, secondsVisible: hasSeconds, borderVisible: false, minBarSpacing: 0.02, fixLeftEdge: true, fixRightEdge: true, ...options.timeScale},
+    rightPriceScale: {minimumWidth: 88, borderVisible: false, ...options.rightPriceScale},
+    timeScale: {timeVisible: true, secondsVisible: hasSeconds, borderVisible: false, minBarSpacing: 0.02, fixLeftEdge: true, fixRightEdge: true, lockVisibleTimeRangeOnResize: true, ...options.timeScale},
     handleScroll: {mouseWheel: false, vertTouchDrag: false},
     handleScale: {mouseWheel: false, axisPressedMouseMove: {time: true, price: true}},
     localization: {locale: "en-US", priceFormatter: value => written(value, decimals), timeFormatter: time => moment(time * 1000)},
@@ -127,6 +143,7 @@ function makeChart(place, {decimals = 2, hasSeconds = false, ...options} = {}) {
     grid: {vertLines: {color: color("grid")}, horzLines: {color: color("grid")}},
     crosshair: {mode: 0, vertLine: {color: color("soft", 0.6), labelBackgroundColor: color("soft")}, horzLine: {color: color("soft", 0.6), labelBackgroundColor: color("soft")}},
   }));
+  charts.push([chart, place]);
   // The wheel moves the page until a chart is chosen: by a click, or by the tabulator.
   place.addEventListener("focus", () => chart.applyOptions({handleScroll: {mouseWheel: true}, handleScale: {mouseWheel: true}}));
   place.addEventListener("blur", () => chart.applyOptions({handleScroll: {mouseWheel: false}, handleScale: {mouseWheel: false}}));
