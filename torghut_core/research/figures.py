@@ -327,14 +327,14 @@ def compared(returns: FloatArray, benchmark: FloatArray, per_year: int) -> dict[
 
     Parameters
     ----------
-    returns, benchmark : shape (d,), shares; the shorter one counts.
+    returns, benchmark : shape (d,), shares; the days of the shorter one are compared.
     per_year : days in a year.
     """
     days = min(len(returns), len(benchmark))
     names = ("beta", "alpha_pct", "correlation", "tracking_error_pct", "information_ratio", "benchmark_return_pct")
     found = dict.fromkeys(names, math.nan)
     own, other = returns[:days], benchmark[:days]
-    found["benchmark_return_pct"] = 100 * float(np.prod(1 + other) - 1)
+    found["benchmark_return_pct"] = 100 * float(np.prod(1 + benchmark) - 1)
     if days < FEW:
         return found
     moved, its = own - own.mean(), other - other.mean()

@@ -133,6 +133,25 @@ def test_a_day_without_a_trade_and_a_single_fill_are_sane():
     assert "win_rate_pct" in unknown(one)
 
 
+def test_a_total_loss_has_a_page_too(tmp_path):
+    """Short of a price that rises fourfold: more than all is lost, and every view of it can be had."""
+
+    class Short(Strategy):
+        def on_signal(self, signal, context):
+            return context.target(-1000, because="always")
+
+    price = np.append(np.full(10, 100.0), np.linspace(100, 400, 60))
+    done = backtest(Short, days()[:70].assign(Open=price, High=price, Low=price, Close=price))
+    found = done.statistics
+
+    assert found["final_equity"] < 0
+    assert found["cagr_pct"] == -100 > found["total_return_pct"] == found["max_drawdown_pct"]
+    assert done.against()["benchmark_return_pct"] == pytest.approx(300)
+    assert "-100.00 %" in repr(done)
+    assert done.page(tmp_path / "page.html").exists()
+    assert done.drawdowns()[0].depth_pct == found["max_drawdown_pct"]
+
+
 def test_costs_are_on_where_nothing_is_said():
     """Nobody gets a free backtest by leaving something out."""
     paid, free = backtest(Trend, days()), backtest(Trend, days(), broker={})
