@@ -34,6 +34,7 @@ from torghut_core.model.trading import Limits, Outcome, Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.reload.plan import ReloadOutcome
+from torghut_core.research.belief import Belief, judge
 from torghut_core.research.figures import (
     Days,
     Drawdown,
@@ -237,6 +238,18 @@ class Backtest:
         cash, days = float(self.starting_cash), self.days
         own, other = (daily_returns(equity, cash, days) for equity in (self.curve().equity, self.benchmark(benchmark)))
         return compared(own, other, days.per_year)
+
+    def belief(self, trials: int = 1, variance: float | None = None) -> Belief:
+        """Whether the run can be told from luck, see `judge`.
+
+        Parameters
+        ----------
+        trials : how many parameter sets were tried until this one was chosen.
+        variance : of their daily Sharpe ratios; where None, what chance alone gives.
+        """
+        days = self.days
+        returns = daily_returns(self.curve().equity, float(self.starting_cash), days)
+        return judge(returns, self.trips.profit, days.per_year, trials=trials, variance=variance)
 
     def breakdown(self, by: str) -> pa.Table:
         """Round trips and their profit by strategy, symbol, side, hour, weekday or month, see `trips.breakdown`."""

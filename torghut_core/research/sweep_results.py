@@ -29,9 +29,9 @@ from torghut_core.audit.values import plain
 from torghut_core.catalog import content_digest, did_you_mean
 from torghut_core.errors import InputError, StateError
 from torghut_core.files import open_lock
-from torghut_core.research.belief import Belief, judge
+from torghut_core.research.belief import Belief
 from torghut_core.research.experiments import Experiment, Ledger
-from torghut_core.research.figures import FIGURES, daily_returns
+from torghut_core.research.figures import FIGURES
 from torghut_core.research.search import Axis, ParameterSet, Search, value_text
 from torghut_core.research.sweep import COUNTS, Outcome, Sweep, Trial
 from torghut_core.research.sweep_page import write_sweep
@@ -404,12 +404,10 @@ def _experiment(sweep: Sweep, **fields: Any) -> Experiment:
 def _belief(done: SweepResult, sweep: Sweep) -> Belief:
     """How far the best set can be believed, in view of all that were tried."""
     best = sweep.runner.run(done.best[0].params)
-    days = best.days
-    returns = daily_returns(best.curve().equity, float(best.starting_cash), days)
     sharpes = np.array([trial.figures.get("sharpe", math.nan) for trial in done.trials])
     sharpes = sharpes[np.isfinite(sharpes)]
-    variance = float(sharpes.var(ddof=1)) / days.per_year if len(sharpes) > 1 else None
-    return judge(returns, best.trips.profit, days.per_year, trials=len(done.trials), variance=variance)
+    variance = float(sharpes.var(ddof=1)) / best.days.per_year if len(sharpes) > 1 else None
+    return best.belief(trials=len(done.trials), variance=variance)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -186,10 +186,14 @@ def _row(row: Mapping[str, Any], axes: Sequence[str]) -> dict[str, Any]:
 
 def _facts(done: WalkForward, result: Mapping[str, Any]) -> dict[str, str]:
     names = ("run_id", "created_at", "author", "strategy", "universe", "catalog_digest", "code_digest", "data_digest")
-    facts = {name.replace("_", " "): str(result[name]) for name in names if name in result}
+    facts = {name.replace("_", " "): _text(result[name]) for name in names if name in result}
     if done.refused:
         facts["sets that could not be tried"] = f"{len(done.refused):,}: {'; '.join(result['reasons'])}"
     return facts
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _equity(done: WalkForward) -> Markup:

@@ -11,6 +11,7 @@ import pytest
 from torghut_core.errors import InputError
 from torghut_core.installation.settings import Settings
 from torghut_core.research import load_catalog, open_replay, run_backtest, tape_generation
+from torghut_core.research.belief import Answer
 from torghut_core.timestamps import HOUR, MINUTE, SECOND
 
 T0 = 1_767_623_400 * SECOND
@@ -165,3 +166,12 @@ def test_a_span_before_the_tape_is_empty(tape):
     done = run(tape, until=T0)
     assert (done.result.events, done.result.fills, done.bars().num_rows) == (0, 0, 0)
     assert done.statistics["final_equity"] == 1_000_000
+
+
+def test_ten_hours_are_too_little_to_tell_from_luck(tape):
+    """A run says how far it can be believed; the more was tried, the less."""
+    done = run(tape)
+    alone, best_of_many = done.belief(), done.belief(trials=1_000)
+    assert alone.answer is Answer.UNKNOWN
+    assert alone.trades == len(done.round_trips())
+    assert best_of_many.trials == 1_000
