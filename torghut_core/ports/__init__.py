@@ -11,7 +11,7 @@ from torghut_core.ports.deciding import Deciding
 from torghut_core.ports.indicator import Indicator
 from torghut_core.ports.observer import Observer
 from torghut_core.ports.plugin import API_VERSION, Params, Plugin, param
-from torghut_core.ports.risk import Advisor, OpenOrder, RiskContext, RiskRule
+from torghut_core.ports.risk import Advisor, OpenOrder, RiskContext, RiskRule, RuleTerms
 from torghut_core.ports.source import Endpoint, LaneKeeper, Sink, Source
 from torghut_core.ports.stores import Journal, SignalStore
 from torghut_core.ports.strategy import (
@@ -60,6 +60,7 @@ __all__ = [
     "PortfolioContext",
     "RiskContext",
     "RiskRule",
+    "RuleTerms",
     "SignalReader",
     "SignalStore",
     "Sink",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -157,6 +157,27 @@ def _signed(order: OpenOrder) -> Decimal:
     return order.quantity if order.side is _BUY else -order.quantity
 
 
+class RuleTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rule does to a strategy's decisions, where that is one of a few things with a number; exits pass all of them.
+
+    Attributes
+    ----------
+    kind : what `limit` bounds, and so what an order that opens something is cut to:
+
+        - `notional` : the order's, at its worst price, quote currency;
+        - `position-share` : the account's position in the symbol with the order, at its worst price, share of equity;
+        - `buying-power` : the margin of what it opens, with `limit` on top (a share of it), is paid for by what is left;
+        - `pause` : seconds since the strategy's last order in the symbol, which have to have passed;
+        - `no-shorts` : nothing is sold that is not held, but where shorts are allowed.
+    limit : None for no limit.
+    step : what is left of an order is a multiple of this, or of the instrument's step where that is larger, units.
+    """
+
+    kind: Literal["notional", "position-share", "buying-power", "pause", "no-shorts"]
+    limit: Decimal | None = None
+    step: Decimal = ZERO
+
+
 class RiskRule(Plugin, ABC):
     """One deterministic rule. It can only tighten: the kernel's own gates run before and after it."""
 
@@ -171,6 +192,14 @@ class RiskRule(Plugin, ABC):
         The decision's quantity is as earlier rules have shrunk it. All rules run, in catalog order, also after a denial
         (then with the quantity before it): an operator sees every reason at once.
         """
+
+    def terms(self, limits: Limits) -> RuleTerms | None:
+        """What it does to the decisions of a strategy with these limits, for backtests in compiled code.
+
+        None where that is more than numbers say: then every decision has to be shown to it.
+        """
+        del limits
+        return None
 
 
 class Advisor(Plugin, ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
+from torghut_core import Decision, Limits, RiskContext, RiskRule, RuleTerms, Verdict, param
 from torghut_risk.sizing import STEP_HELP, ZERO, highest_price, step_of, units, verdict
 
 
@@ -35,3 +35,8 @@ class BuyingPower(RiskRule):
         return verdict(
             "buying-power", decision, context, allowed=allowed, value=cost, limit=limit, highest_price=highest
         )
+
+    def terms(self, limits: Limits) -> RuleTerms:
+        """See `RiskRule.terms`."""
+        del limits
+        return RuleTerms(kind="buying-power", limit=self.params.fee_buffer_bps / 10_000, step=self.params.quantity_step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar
 
-from torghut_core import SECOND, Decision, RiskContext, RiskRule, Verdict, param
+from torghut_core import SECOND, Decision, Limits, RiskContext, RiskRule, RuleTerms, Verdict, param
 from torghut_risk.sizing import entry_verdict
 
 
@@ -29,3 +29,7 @@ class Cooldown(RiskRule):
         passed = None if context.last_order_at is None else Decimal(context.now - context.last_order_at) / SECOND
         is_over = passed is None or passed >= pause
         return entry_verdict("cooldown", decision, context, may_enter=is_over, value=passed, limit=pause)
+
+    def terms(self, limits: Limits) -> RuleTerms:
+        """See `RiskRule.terms`."""
+        return RuleTerms(kind="pause", limit=Decimal(max(self.params.cooldown_seconds, limits.cooldown_seconds)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar
 
-from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
+from torghut_core import Decision, Limits, RiskContext, RiskRule, RuleTerms, Verdict, param
 from torghut_risk.sizing import STEP_HELP, highest_price, step_of, tighter, units, verdict
 
 
@@ -39,3 +39,8 @@ class MaxNotional(RiskRule):
         return verdict(
             "max-notional", decision, context, allowed=allowed, value=notional, limit=limit, highest_price=highest
         )
+
+    def terms(self, limits: Limits) -> RuleTerms:
+        """See `RiskRule.terms`."""
+        limit = tighter(self.params.max_notional_per_trade, limits.max_notional_per_trade)
+        return RuleTerms(kind="notional", limit=limit, step=self.params.quantity_step)

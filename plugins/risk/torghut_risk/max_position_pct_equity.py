@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar
 
-from torghut_core import Decision, RiskContext, RiskRule, Side, Verdict, param
+from torghut_core import Decision, Limits, RiskContext, RiskRule, RuleTerms, Side, Verdict, param
 from torghut_risk.sizing import STEP_HELP, ZERO, highest_price, step_of, tighter, units, verdict
 
 
@@ -55,3 +55,8 @@ class MaxPositionPctEquity(RiskRule):
             limit=limit,
             highest_price=highest,
         )
+
+    def terms(self, limits: Limits) -> RuleTerms:
+        """See `RiskRule.terms`."""
+        share = tighter(self.params.max_position_pct_equity, limits.max_position_pct_equity)
+        return RuleTerms(kind="position-share", limit=share, step=self.params.quantity_step)

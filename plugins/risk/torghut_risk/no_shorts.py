@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torghut_core import Decision, RiskContext, RiskRule, Side, Verdict
+from torghut_core import Decision, Limits, RiskContext, RiskRule, RuleTerms, Side, Verdict
 from torghut_risk.sizing import ZERO, verdict
 
 
@@ -25,3 +25,8 @@ class NoShorts(RiskRule):
             value=decision.quantity if is_sale else ZERO,
             limit=None if may_sell_short else context.closable(Side.SELL),
         )
+
+    def terms(self, limits: Limits) -> RuleTerms:
+        """See `RiskRule.terms`."""
+        del limits
+        return RuleTerms(kind="no-shorts")

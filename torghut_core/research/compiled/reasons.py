@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.instruments import Instrument
-from torghut_core.ports import Broker, FillTerms, Handler, Strategy
+from torghut_core.ports import Broker, FillTerms, Handler, RiskRule, Strategy
 from torghut_core.research.compiled.walk import UNITS_OF_ONE
 from torghut_core.trading.gates import Gates
 
@@ -27,13 +27,11 @@ def _reasons(generation: Generation) -> Iterator[str]:
         return
     if source.corporate_actions():
         yield "its tape has corporate actions"
-    for kind, plugins in (
-        ("rule", generation.rules),
-        ("advisor", generation.advisors),
-        ("observer", generation.observers),
-    ):
+    for kind, plugins in (("advisor", generation.advisors), ("observer", generation.observers)):
         for name, _ in plugins:
-            yield f"{kind} {name} is asked about each decision"
+            yield f"{kind} {name} is shown each decision"
+    for name, rule in generation.rules:
+        yield from _of_rule(generation, name, rule)
     steps: dict[str, tuple[int, str]] = {}
     for each in generation.strategies:
         yield from of_strategy(each)
@@ -43,6 +41,17 @@ def _reasons(generation: Generation) -> Iterator[str]:
                 yield f"strategies {other} and {each.name} trade {symbol} by bars of different lengths"
     for symbol in sorted(steps):
         yield from _of_symbol(generation, broker, symbol)
+
+
+def _of_rule(generation: Generation, name: str, rule: RiskRule) -> Iterator[str]:
+    found = [rule.terms(each.limits) for each in generation.strategies]
+    if None in found:
+        yield f"rule {name} is shown each decision: what it does is more than a number"
+    elif any(terms.step * UNITS_OF_ONE % 1 for terms in found if terms is not None):
+        yield f"rule {name} has a quantity_step of more than nine decimals"
+    wants_equity = any(terms.kind == "position-share" for terms in found if terms is not None)
+    if wants_equity and any(each.wanted.frame.is_sliced for each in generation.strategies):
+        yield f"rule {name} values positions in the middle of a slice"
 
 
 def of_strategy(each: StrategyInstance) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import cached_property, partial
@@ -43,6 +43,7 @@ from torghut_core.research.compiled.walk import (
     HAS_PRICE,
     IS_FRESH,
     IS_SANE,
+    KINDS,
     N_DECISIONS,
     N_DENIED,
     N_FILLS,
@@ -53,7 +54,7 @@ from torghut_core.research.compiled.walk import (
 )
 from torghut_core.research.performance import BarSeries, Curve, account_curve
 from torghut_core.research.trips import RoundTrip, round_trips
-from torghut_core.timestamps import DAY
+from torghut_core.timestamps import DAY, EARLIEST, LATEST, SECOND
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import BATCH_SIZE
 
@@ -121,7 +122,9 @@ class Run:
     final_equity : at the end, the account's currency; a float within a millionth of what the loop has.
     fees : paid in all.
     decisions, denied, orders, filled : how many there were.
-    equity : after each bar of the tape, shape (bars,), see `Simulator.times`; None where it was not asked for.
+    since : loop time, ns, after which was traded.
+    first_bar, stop_bar : numbers of the first bar that was traded on, and of the one behind the last.
+    equity : after each of these bars, shape (bars,), see `Simulator.times`; None where it was not asked for.
     fills : as numbers; `Simulator.fill_rows` gives them as the audit has them.
     """
 
@@ -133,8 +136,18 @@ class Run:
     denied: int = 0
     orders: int = 0
     filled: int = 0
+    since: int = EARLIEST
+    first_bar: int = 0
+    stop_bar: int = 0
     equity: FloatArray | None = None
     fills: Fills = field(repr=False, default=NO_FILLS)
+
+
+class Span(NamedTuple):
+    """A part of the tape: of its bars, and of the rows that strategies are shown."""
+
+    bars: slice
+    rows: slice
 
 
 class _View(NamedTuple):
@@ -260,7 +273,7 @@ class Simulator:
         bars, now = self._tape.bars, self._tape.now
         self.times = now[bars.at]
         bits = bar_bits(bars, len(self.symbols), self._sessions)
-        self._bars = np.ascontiguousarray(np.array([bars.at, bars.symbol, bars.event_ts, self.times, bits]).T)
+        self._bars = np.ascontiguousarray(np.array([bars.at, bars.symbol, bars.event_ts, self.times, bits, bars.end]).T)
         self._prices = np.ascontiguousarray(np.array([bars.open, bars.high, bars.low, bars.close]).T)
 
     def _read_rows(self, generation: Generation) -> None:
@@ -292,7 +305,7 @@ class Simulator:
             )
             ints = [table.at[places], np.full(len(places), number), table.symbol[places], now, bits]
             kind = np.full(len(places), int(each.wanted.frame.is_sliced))
-            floats = [price, np.fmax(np.abs(price), np.abs(recent))]
+            floats = [price, np.fmax(np.abs(price), np.abs(recent)), recent]
             parts.append((np.array(ints).T, np.array(floats).T, kind, table.rank[places]))
         rows, prices, kinds, ranks = (np.concatenate([part[column] for part in parts]) for column in range(4))
         if len(parts) > 1 or any(frame.is_sliced for frame in self._frames):
@@ -303,11 +316,26 @@ class Simulator:
         self._targets = np.full(len(rows), np.nan)
         self._whole = np.zeros((len(rows), 2), np.int64)
         self._no_protection = np.zeros((0, 2))
+        self._rules = rules_of(generation, self._traded)
+        needs_equity = KINDS.index("position-share") in self._rules[:, :, 0]
+        self._is_shown = np.zeros(len(rows) if needs_equity else 0, bool)
 
     # Parameter sets.
 
-    def run(self, params: Params = NOTHING, *, with_equity: bool = False) -> Run:
+    def run(
+        self,
+        params: Params = NOTHING,
+        *,
+        since: int = EARLIEST,
+        until: int = LATEST,
+        with_equity: bool = False,
+    ) -> Run:
         """Trade the strategies with new values of parameters, by strategy; others keep theirs.
+
+        Parameters
+        ----------
+        since, until : loop times, ns, after which and up to which is traded, as in `run_backtest`.
+        with_equity : whether the run has its `equity`.
 
         Raises
         ------
@@ -315,7 +343,10 @@ class Simulator:
         """
         if unknown := sorted(params.keys() - {*self.strategies}):
             raise InputError(f"there is no strategy {unknown[0]!r} (there are {', '.join(self.strategies)})")
-        self._targets[:] = np.nan
+        if until < LATEST and (len(self._tape.derived) or any(frame.is_sliced for frame in self._frames)):
+            return Run(params=params, needs_loop="what becomes known when the tape is cut depends on the loop's clock")
+        span = self._span(since, until)
+        self._targets[:], self._is_shown[:] = np.nan, False
         protection = self._no_protection
         for number, each in enumerate(self._traded):
             strategy, wanted = self._made(each, params.get(each.name))
@@ -324,7 +355,7 @@ class Simulator:
                     params=params, needs_loop=f"the features of strategy {each.name} are of other bars than at first"
                 )
             try:
-                view = self._view(number, wanted)
+                view = self._view(number, wanted, span.rows)
                 if view is None:
                     return Run(params=params, needs_loop=f"a feature of strategy {each.name} fails")
                 targets = [context_of(strategy).run(targets_of, each.name, strategy, part) for part in view.columns]
@@ -332,6 +363,8 @@ class Simulator:
                 return Run(params=params, needs_loop=f"strategy {each.name} fails: {reason_of(error)}")
             if not targets:
                 continue
+            if len(self._is_shown):
+                self._is_shown[view.places] = True
             self._targets[view.places] = (
                 np.concatenate([part.units for part in targets]) if len(targets) > 1 else targets[0].units
             )
@@ -342,12 +375,17 @@ class Simulator:
                     none = np.nan
                     prices = [part.legs.get(leg, np.broadcast_to(none, part.units.shape)) for part in targets]
                     protection[view.places, column] = np.concatenate(prices)
-        problem = self._count_units()
+        problem = self._count_units(span.rows)
         if problem:
             return Run(params=params, needs_loop=problem)
         if len(protection):
             self._round(protection)
-        return self._walk(params, protection, with_equity=with_equity)
+        return self._walk(params, protection, span, since, with_equity=with_equity)
+
+    def _span(self, since: int, until: int) -> Span:
+        """The bars and rows between two loop times."""
+        first, stop = self.times.searchsorted((since, until), "right").tolist()
+        return Span(slice(first, stop), slice(*self._rows[:, 3].searchsorted((since, until), "right").tolist()))
 
     def _made(self, each: StrategyInstance, changed: Mapping[str, Any] | None) -> tuple[Strategy, Wanted | None]:
         """A strategy with new parameters, and its features; None where these need other bars than those that were read."""
@@ -405,9 +443,9 @@ class Simulator:
                 size -= self._values.pop(key).nbytes
         self._views.clear()
 
-    def _view(self, number: int, wanted: Wanted) -> _View | None:
-        """What `decide` of a strategy gets of these features; None where one of them fails."""
-        key = (number, wanted.names, wanted.nodes)
+    def _view(self, number: int, wanted: Wanted, rows: slice) -> _View | None:
+        """What `decide` of a strategy gets of these features in some rows; None where one of them fails."""
+        key = (number, wanted.names, wanted.nodes, rows.start, rows.stop)
         view = self._views.get(key)
         if view is not None:
             return view
@@ -415,7 +453,8 @@ class Simulator:
         if self._failed.intersection(wanted.nodes):
             return None
         table, places = self._frames[wanted.frame], self._places[number]
-        known = np.ones(len(places), bool)
+        slots = self._slots[number]
+        known = (slots >= rows.start) & (slots < rows.stop)
         values = {name: self._values[node] for name, node in zip(wanted.names, wanted.nodes, strict=True)}
         for name, column in values.items():
             if name not in wanted.optional:
@@ -427,14 +466,14 @@ class Simulator:
         made = [
             Columns(symbol[part], times[part], {name: each[part] for name, each in columns.items()}) for part in parts
         ]
-        view = self._views[key] = _View(made, self._slots[number][known])
+        view = self._views[key] = _View(made, slots[known])
         if len(self._views) > MANY_VIEWS:
             del self._views[next(iter(self._views))]
         return view
 
-    def _count_units(self) -> str:
-        """Round the targets down and up to whole `UNIT`; return what is in the way."""
-        rows = np.flatnonzero(self._targets == self._targets)
+    def _count_units(self, part: slice) -> str:
+        """Round the targets of some rows down and up to whole `UNIT`; return what is in the way."""
+        rows = part.start + np.flatnonzero(self._targets[part] == self._targets[part])
         targets = self._targets[rows]
         if len(targets) and np.abs(targets).max() > MOST_UNITS:
             return f"a target of {np.abs(targets).max():g} units is more than compiled code counts"
@@ -460,18 +499,19 @@ class Simulator:
                     rows = np.flatnonzero((self._rows[:, 2] == number) & side)
                     protection[rows] = in_ticks(protection[rows], tick, rounding)
 
-    def _walk(self, params: Params, protection: FloatArray, *, with_equity: bool) -> Run:
+    def _walk(self, params: Params, protection: FloatArray, span: Span, since: int, *, with_equity: bool) -> Run:
+        bars, rows = span
         counts = np.zeros(len(COUNTS), np.int64)
-        equity = np.empty(len(self._bars) if with_equity else 0)
+        equity = np.empty(len(self._bars[bars]) if with_equity else 0)
         while True:
             status, final, fees = walk(
-                self._bars,
-                self._prices,
-                self._rows,
-                self._row_prices,
-                self._targets,
-                self._whole,
-                protection,
+                self._bars[bars],
+                self._prices[bars],
+                self._rows[rows],
+                self._row_prices[rows],
+                self._targets[rows],
+                self._whole[rows],
+                protection[rows],
                 self._terms,
                 self._costs,
                 self._fees,
@@ -480,7 +520,10 @@ class Simulator:
                 len(self._traded),
                 float(self.starting_cash),
                 float(self._gates.price_collar),
+                float(self._gates.price_band),
                 self._allow_shorts,
+                self._rules,
+                self._is_shown[rows],
                 self._fills,
                 self._fill_prices,
                 counts,
@@ -493,6 +536,7 @@ class Simulator:
         if status != DONE:
             return Run(params=params, needs_loop=STOPS[status])
         filled = int(counts[N_FILLS])
+        self._fills[:filled, 0] += bars.start
         fills = Fills.of(self._fills[:filled], self._fill_prices[:filled], self._bars[:, 2])
         return Run(
             params=params,
@@ -504,6 +548,9 @@ class Simulator:
             filled=filled,
             equity=equity if with_equity else None,
             fills=fills,
+            since=since,
+            first_bar=bars.start,
+            stop_bar=bars.stop,
         )
 
     # A set that is looked at closely.
@@ -543,15 +590,38 @@ class Simulator:
     @cached_property
     def series(self) -> dict[str, BarSeries]:
         """The bars of each symbol by which `curve` values the account."""
-        return series_of(self._tape)
+        return series_of(self._tape, len(self._bars))
 
     def curve(self, run: Run) -> Curve:
         """Equity and drawdown over a run, as `Backtest.curve` gives them."""
-        return account_curve(float(self.starting_cash), self.series, self.fill_rows(run), self._multipliers)
+        series = self.series if run.stop_bar == len(self._bars) else series_of(self._tape, run.stop_bar)
+        series = {symbol: _ended_after(bars, run.since) for symbol, bars in series.items()}
+        return account_curve(float(self.starting_cash), series, self.fill_rows(run), self._multipliers)
 
     def round_trips(self, run: Run) -> list[RoundTrip]:
         """The positions of a run that were opened and closed again, as `Backtest.round_trips` gives them."""
         return round_trips(self.fill_rows(run), self._multipliers)
+
+
+def _ended_after(bars: BarSeries, since: int) -> BarSeries:
+    """The bars whose end is after a time, ns."""
+    kept = bars.event_ts + bars.step > since
+    prices = (bars.open, bars.high, bars.low, bars.close, bars.volume)
+    return bars if kept.all() else BarSeries(bars.step, bars.event_ts[kept], *[column[kept] for column in prices])
+
+
+def rules_of(generation: Generation, traded: Sequence[StrategyInstance]) -> FloatArray:
+    """What the rules do to each strategy's decisions, as `walk` has it, shape (strategies, rules, 3)."""
+    found = np.zeros((len(traded), len(generation.rules), 3))
+    for number, each in enumerate(traded):
+        for place, (_, rule) in enumerate(generation.rules):
+            terms = rule.terms(each.limits)
+            assert terms is not None
+            limit = np.nan if terms.limit is None else float(terms.limit)
+            if terms.kind == "pause":
+                limit *= SECOND
+            found[number, place] = KINDS.index(terms.kind), limit, in_units(terms.step)
+    return found
 
 
 def in_ticks(prices: FloatArray, tick: Decimal, rounding: str) -> FloatArray:

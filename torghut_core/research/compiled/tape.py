@@ -155,9 +155,12 @@ def frame_tables(tape: Tape, plan: FeaturePlan, frames: Collection[Frame]) -> di
     return tables
 
 
-def series_of(tape: Tape) -> dict[str, BarSeries]:
-    """The bars of each symbol by which an account is valued afterwards, see `Backtest.curve`: the shortest, derived ones first."""
-    bars = tape.derived if len(tape.derived) else tape.bars
+def series_of(tape: Tape, stop: int) -> dict[str, BarSeries]:
+    """The bars of each symbol by which an account is valued afterwards, see `Backtest.curve`: the shortest, derived ones first.
+
+    `stop` is the number of bars of the tape that were read.
+    """
+    bars = tape.derived if len(tape.derived) else tape.bars.rows(0, stop)
     found = {}
     for number, name in enumerate(tape.symbols.names):
         own = np.flatnonzero(bars.symbol == number)

@@ -10,6 +10,7 @@ compared as the loop compares them, so what it fills is exact.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torghut_core.model.market import FloatArray, IntArray
 from torghut_core.stages.base import kernel
@@ -24,8 +25,7 @@ MOST_DECISIONS = 10_000
 STOPS = (
     "",
     "it makes more decisions in a minute than a strategy may",
-    "the account cannot pay for an order, or only just",
-    "a price rose beyond what an order was judged with",
+    "an amount of money meets a limit to the last digits",
     "an exit that closes a position takes back an open entry",
     "what is protected is added to, or sold in parts",
     "another strategy of the account holds what an exit would close",
@@ -35,7 +35,7 @@ STOPS = (
     "more fills than there is room for",
 )
 """Why the walk stopped, by number; the first is that it did not."""
-DONE, BUSY, UNPAID, GAP, OPPOSED, UNEVEN, SHARED, SHUT, CROWDED, OVER, FULL = range(len(STOPS))
+DONE, BUSY, TIGHT, OPPOSED, UNEVEN, SHARED, SHUT, CROWDED, OVER, FULL = range(len(STOPS))
 
 HAS_PRICE, IS_FRESH, IS_SANE = 1, 2, 4
 """Bits of a row: its close is a number, it is fresh, and near the prices before it."""
@@ -49,8 +49,14 @@ ROOM = 1e-9
 NEVER = np.int64(2**63 - 1)
 DAY = np.int64(86_400_000_000_000)
 
+NOTIONAL, POSITION_SHARE, BUYING_POWER, PAUSE, NO_SHORTS = range(5)
+KINDS = ("notional", "position-share", "buying-power", "pause", "no-shorts")
+"""The kinds of `RuleTerms`, by number."""
+SMALLEST_CUT = 1000
+"""The kernel cuts orders to whole multiples of this, in `UNIT`; see `gates.QUANTITY_STEP`."""
+
 # Columns of the table of orders.
-VIEW, UNITS, IS_BUY, IS_EXIT, SINCE, ENDS, FIRST, ROW, NEXT = range(9)
+VIEW, UNITS, IS_BUY, IS_EXIT, SINCE, ENDS, UNTIL, IS_FRESH_ORDER, FIRST, ROW, NEXT = range(11)
 # Columns of their prices.
 BOUND, RESERVE, STOP, PROFIT = range(4)
 # Columns of the table of fills.
@@ -113,6 +119,26 @@ def session_end(closes: IntArray, time: int) -> int:
 
 
 @kernel
+def lots(amount: float, size: float, lot: int, enough: int) -> int:
+    """How many whole lots there are in an amount of units, in `UNIT`; -1 where the rounding of money may say another number.
+
+    Parameters
+    ----------
+    amount : units that may be allowed.
+    size : the largest of the numbers that it was computed from, units.
+    lot, enough : in `UNIT`; from `enough` on, with some to spare, any number will do.
+    """
+    count = amount * UNITS_OF_ONE / lot
+    if count > enough / lot + 2:
+        return enough + 2 * lot
+    whole = np.floor(count)
+    blur = size * UNITS_OF_ONE / lot * 1e-13 + 1e-9
+    if (whole >= 1 and count - whole < blur) or (whole >= 0 and whole + 1 - count < blur):
+        return -1
+    return max(0, int(whole)) * lot
+
+
+@kernel
 def note(
     fill: IntArray,
     prices: FloatArray,
@@ -151,7 +177,10 @@ def walk(
     strategies: int,
     cash: float,
     collar: float,
+    band: float,
     allow_shorts: bool,
+    rules: FloatArray,
+    is_shown: NDArray[np.bool_],
     fills: IntArray,
     fill_prices: FloatArray,
     counts: IntArray,
@@ -161,10 +190,10 @@ def walk(
 
     Parameters
     ----------
-    bars : shape (bars, 5): position, symbol, start, loop's time at the position, bits.
+    bars : shape (bars, 6): position, symbol, start, loop's time at the position, bits, end.
     prices : shape (bars, 4): open, high, low, close.
     rows : shape (rows, 5): position, strategy, symbol, loop's time, bits; in the order in which strategies are shown them.
-    row_prices : shape (rows, 2): close, and what a unit costs at least.
+    row_prices : shape (rows, 3): close, what a unit costs at least, and the closes' median before.
     targets : shape (rows,), units; NaN is none.
     whole : shape (rows, 2), the same rounded down and up, in `UNIT`.
     protection : shape (rows, 2): stop loss and take-profit of what a row opens, NaN for none; or of no rows.
@@ -174,7 +203,11 @@ def walk(
     calendars, closes : of calendar n the ends of sessions, ns, are ``closes[calendars[n]:calendars[n + 1]]``.
     strategies : how many there are.
     cash : before the first bar.
-    collar : how much worse than the reference price an order is judged, as a share of it.
+    collar, band : how much worse than the reference price an order is judged, and how much farther it may be filled, shares of it.
+    allow_shorts : whether a position may fall below zero.
+    rules : shape (strategies, rules, 3), in the order in which they are asked: kind (`KINDS`), limit (NaN for none), and the step in
+        `UNIT`.
+    is_shown : shape (rows,), whether the strategy is shown the row; of no rows where no rule asks for equity.
     fills, fill_prices : filled, shape (most, 8) by `FILLS` and (most, 3): price, fee, and the price of the leg that it is of.
     counts : filled, shape (5,), by `COUNTS`.
     equity : filled with the equity after each bar, shape (bars,); of no bars where that is not wanted.
@@ -197,11 +230,14 @@ def walk(
     rests = np.zeros(views, np.bool_)
     protects = np.zeros(views, np.int64)
     of_row = np.zeros(views, np.int64)
+    last_order = np.full(views, -1, np.int64)
+    newest = np.full(symbols, np.nan)
+    recent = np.full(symbols, np.nan)
     protected = np.zeros(symbols, np.int64)
     minute = np.full(strategies, -1, np.int64)
     decided = np.zeros(strategies, np.int64)
     most = 8 * views + 64
-    orders = np.zeros((most, 9), np.int64)
+    orders = np.zeros((most, 11), np.int64)
     order_prices = np.zeros((most, 4))
     head = np.full(symbols, -1, np.int64)
     tail = np.full(symbols, -1, np.int64)
@@ -273,11 +309,11 @@ def walk(
             order = head[symbol]
             before = -1
             while order >= 0:
-                following, ends = orders[order, NEXT], orders[order, ENDS]
-                is_over = ends != NEVER and now - DAY >= ends  # whatever bars it still could have met
+                following, ends, until_ = orders[order, NEXT], orders[order, ENDS], orders[order, UNTIL]
                 is_seen = begin >= orders[order, SINCE] and bits & IS_NEWS
-                is_expired = is_over or (is_seen and begin >= ends)
-                if orders[order, FIRST] >= 0 or not (is_expired or (is_seen and is_met)):
+                is_fresh = orders[order, IS_FRESH_ORDER] != 0
+                is_expired = now >= until_ or (is_seen and is_fresh and begin >= ends)
+                if orders[order, FIRST] >= 0 or not (is_expired or (is_seen and is_met and begin < ends)):
                     before, order = order, following
                     continue
                 view, units = orders[order, VIEW], orders[order, UNITS]
@@ -285,8 +321,18 @@ def walk(
                 sign = 1.0 if is_buy else -1.0
                 if not is_expired:
                     price = opened * (costs[symbol, 3] if is_buy else costs[symbol, 2])
-                    if price + costs[symbol, 4] >= order_prices[order, BOUND] * (1 - ROOM):
-                        return GAP, 0.0, 0.0
+                    bound = order_prices[order, BOUND]
+                    if price > bound * (1 + ROOM):  # it waits for a better one
+                        if is_fresh:
+                            orders[order, IS_FRESH_ORDER] = 0
+                            if terms[symbol, 2]:
+                                if ends == NEVER:
+                                    ends = orders[order, ENDS] = begin // DAY * DAY + DAY
+                                orders[order, UNTIL] = ends + bars[bar, 5] - begin
+                        before, order = order, following
+                        continue
+                    if price > bound * (1 - ROOM) - costs[symbol, 4]:
+                        return TIGHT, 0.0, 0.0
                     if orders[order, IS_EXIT] and units > min(-sign * net[symbol], -sign * position[view]):
                         return SHARED, 0.0, 0.0
                     quantity = units * UNIT
@@ -325,13 +371,12 @@ def walk(
                 if waits >= 0 and not is_expired:
                     orders[waits, FIRST] = -1
                     orders[waits, SINCE] = now
-                    orders[waits, ENDS] = NEVER
                     if terms[symbol, 2] and terms[symbol, 3] >= 0:
                         calendar = terms[symbol, 3]
                         ends = session_end(closes[calendars[calendar] : calendars[calendar + 1]], now)
                         if ends < 0:
                             return SHUT, 0.0, 0.0
-                        orders[waits, ENDS] = ends
+                        orders[waits, ENDS], orders[waits, UNTIL] = ends, ends + DAY
                 for number in (order, waits if is_expired else -1):
                     if number < 0:
                         continue
@@ -423,6 +468,10 @@ def walk(
             break
 
         target = targets[row]
+        if len(is_shown):
+            recent[rows[row, 2]] = row_prices[row, 2]
+            if is_shown[row]:
+                newest[rows[row, 2]] = row_prices[row, 0]
         if target != target:
             continue
         strategy, symbol, now, bits = rows[row, 1], rows[row, 2], rows[row, 3], rows[row, 4]
@@ -475,7 +524,7 @@ def walk(
         # What the order can close, and what is left of it by the kernel's gates.
         each = head[symbol]
         while each >= 0:
-            if orders[each, ENDS] != NEVER and now - DAY >= orders[each, ENDS]:
+            if now >= orders[each, UNTIL]:
                 return OVER, 0.0, 0.0
             each = orders[each, NEXT]
         on_their_way = (all_buying if is_buy else all_selling)[symbol]
@@ -496,26 +545,77 @@ def walk(
         if left == 0:
             counts[N_DENIED] += 1
             continue
-        power = cash - reserved
+        # What the rules leave of it, and then the kernel's last check.
+        multiplier, margin = costs[symbol, 0], costs[symbol, 1]
+        power, bound = cash - reserved, np.inf
+        if has_margins:
+            for each in range(symbols):
+                if costs[each, 1] != 1.0:
+                    value = net[each] * UNIT * mark[each] * costs[each, 0]
+                    power += value - abs(value) * costs[each, 1]
+        worst = reference * (1 + collar)
+        for number in range(rules.shape[1]):
+            kind, limit, lot = int(rules[strategy, number, 0]), rules[strategy, number, 1], step
+            lot = max(lot, int(rules[strategy, number, 2]))
+            allowed = left
+            if kind == NOTIONAL and limit == limit:
+                most_units = limit / (worst * multiplier)
+                allowed = lots(most_units, most_units, lot, left)
+                if min(allowed, left) > 0:
+                    bound = min(bound, limit / (min(allowed, left) * UNIT * multiplier))
+            elif kind == POSITION_SHARE and limit == limit:
+                equity_now, worth_now = cash, cash
+                for each in range(symbols):
+                    if net[each]:
+                        low, high = min(newest[each], recent[each]), max(newest[each], recent[each])
+                        if recent[each] != recent[each]:
+                            low = high = newest[each]
+                        equity_now += net[each] * UNIT * mark[each] * costs[each, 0]
+                        worth_now += net[each] * UNIT * (low if net[each] > 0 else high) * costs[each, 0]
+                most_money = limit * min(equity_now, worth_now)
+                taken = sign * net[symbol] + (all_buying if is_buy else all_selling)[symbol]
+                most_units = most_money / (worst * multiplier)
+                allowed = lots(most_units - taken * UNIT, max(abs(most_units), abs(taken * UNIT)), lot, left)
+                if taken + min(allowed, left) > 0 and most_money > 0:
+                    bound = min(bound, most_money / ((taken + min(allowed, left)) * UNIT * multiplier))
+            elif kind == BUYING_POWER:
+                most_units = power / (worst * multiplier * margin * (1 + limit))
+                allowed = lots(most_units, abs(most_units), lot, left)
+                if allowed >= 0:
+                    allowed += closable
+                    opened = min(allowed, left) - closable
+                    if opened > 0 and power > 0:
+                        bound = min(bound, power / (1 + limit) / (opened * UNIT * multiplier * margin))
+            elif kind == PAUSE:
+                if last_order[view] >= 0 and now - last_order[view] < int(limit):
+                    allowed = 0
+            elif kind == NO_SHORTS and not is_buy and not allow_shorts:
+                allowed = 0
+            if allowed < 0:
+                return TIGHT, 0.0, 0.0
+            allowed = max(allowed, closable)
+            if left > allowed:
+                whole_left = allowed // step * step
+                left = whole_left or allowed
+            if left == 0:
+                break
+        if left > closable and not is_buy and not allow_shorts:
+            left = closable
         if left > closable:
-            if not is_buy and not allow_shorts:
-                left = closable
-            else:
-                if has_margins:
-                    for each in range(symbols):
-                        value = net[each] * UNIT * mark[each] * costs[each, 0]
-                        if costs[each, 1] != 1.0:
-                            power += value - abs(value) * costs[each, 1]
-                cost = reference * (1 + collar) * costs[symbol, 0] * costs[symbol, 1]
-                needed = (left - closable) * UNIT * cost
-                if needed + abs(cash) * ROOM >= power * (1 - ROOM) or power <= 0:
-                    return UNPAID, 0.0, 0.0
+            most_units = power / (worst * multiplier * margin)
+            affordable = lots(most_units, abs(most_units), SMALLEST_CUT, left - closable)
+            if affordable < 0:
+                return TIGHT, 0.0, 0.0
+            left = min(left, closable + affordable)
         if left != proposed:
             whole_left = left // step * step
             left = whole_left or left
             if left < least:
                 counts[N_DENIED] += 1
                 continue
+        if bound < np.inf:
+            bound = min(bound, worst * (1 + band))
+        last_order[view] = now
         # One order that closes, and one that opens the rest once the first has filled.
         closing = min(left, closable // step * step if closable // step else closable)
         opening = left - closing
@@ -550,12 +650,12 @@ def walk(
             orders[order, VIEW], orders[order, UNITS] = view, units
             orders[order, IS_BUY], orders[order, IS_EXIT] = int(is_buy), int(not is_entry)
             orders[order, SINCE], orders[order, ENDS] = now, ends
+            orders[order, UNTIL], orders[order, IS_FRESH_ORDER] = NEVER if ends == NEVER else ends + DAY, 1
             orders[order, FIRST], orders[order, ROW], orders[order, NEXT] = first, row, -1
-            bound = np.inf
+            reserve = reference * units * UNIT * multiplier * margin if is_buy else 0.0
+            order_prices[order, BOUND], order_prices[order, RESERVE] = np.inf, reserve
             if is_entry and is_buy:
-                bound = power / (units * UNIT * costs[symbol, 0] * costs[symbol, 1])
-            reserve = reference * units * UNIT * costs[symbol, 0] * costs[symbol, 1] if is_buy else 0.0
-            order_prices[order, BOUND], order_prices[order, RESERVE] = bound, reserve
+                order_prices[order, BOUND] = min(bound, power / (units * UNIT * multiplier * margin))
             order_prices[order, STOP] = stop_loss if is_entry else np.nan
             order_prices[order, PROFIT] = take_profit if is_entry else np.nan
             reserved += reserve

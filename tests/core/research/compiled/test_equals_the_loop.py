@@ -117,8 +117,30 @@ PARAMS = st.fixed_dictionaries(
     },
     optional={"stop": st.sampled_from([0.001, 0.01, 0.05]), "profit": st.sampled_from([0.001, 0.01, 0.05])},
 )
+LIMITS = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_notional_per_trade": st.sampled_from(["80", "250", "1000"]),
+        "max_position_pct_equity": st.sampled_from(["0.001", "0.01", "0.5"]),
+        "cooldown_seconds": st.sampled_from([60, 150, 3600]),
+    },
+)
+RULES = st.lists(
+    st.sampled_from(
+        [
+            {"use": "buying-power"},
+            {"use": "buying-power", "params": {"fee_buffer_bps": "200", "quantity_step": "0.01"}},
+            {"use": "no-shorts"},
+            {"use": "max-notional", "params": {"max_notional_per_trade": "180", "quantity_step": "0.5"}},
+            {"use": "max-position-pct-equity", "params": {"max_position_pct_equity": "0.005"}},
+            {"use": "cooldown", "params": {"cooldown_seconds": 120}},
+        ]
+    ),
+    max_size=3,
+    unique_by=lambda rule: rule["use"],
+)
 ENTRIES = st.lists(
-    st.tuples(PARAMS, st.sets(st.sampled_from(["BTC/USD", "ES", "SPY"]), min_size=1)), min_size=1, max_size=3
+    st.tuples(PARAMS, LIMITS, st.sets(st.sampled_from(["BTC/USD", "ES", "SPY"]), min_size=1)), min_size=1, max_size=3
 )
 
 
@@ -127,7 +149,7 @@ ENTRIES = st.lists(
 def test_it_comes_to_what_the_loop_comes_to(host, tmp_path_factory, data):
     """Of any catalog that can be compiled, a set that does not need the loop has the loop's fills, counts, money and curve."""
     entries = data.draw(ENTRIES, "entries")
-    symbols = sorted({symbol for _, listed in entries for symbol in listed})
+    symbols = sorted({symbol for _, _, listed in entries for symbol in listed})
     tape = tmp_path_factory.mktemp("compiled") / "tape.parquet"
     wild = data.draw(st.sampled_from([0.0, 0.0005, 0.005, 0.03]), "wild")
     write(tape, data.draw(st.integers(0, 10**6), "tape"), symbols, data.draw(st.integers(5, 120), "minutes"), wild)
@@ -156,15 +178,19 @@ def test_it_comes_to_what_the_loop_comes_to(host, tmp_path_factory, data):
                 "base_timeframe": "1Min",
                 "symbols": sorted(listed),
                 "params": params,
+                **limits,
             }
-            for number, (params, listed) in enumerate(entries)
+            for number, (params, limits, listed) in enumerate(entries)
         ],
+        "risk": data.draw(RULES, "rules"),
     }
     may_short = data.draw(st.booleans(), "shorts")
-    compare(host, catalog, may_short)
+    cuts = sorted(data.draw(st.sets(st.integers(0, 200), max_size=2), "span"))
+    span = dict(zip(("since", "until"), (LATE + cut * MINUTE for cut in cuts), strict=False))
+    compare(host, catalog, may_short, **span)
 
 
-def compare(host, catalog, may_short):
+def compare(host, catalog, may_short, **span):
     loaded = load_catalog({"drawn.json": json.dumps(catalog)})
     others = json.loads(json.dumps(catalog))
     for entry in others["strategies"]:
@@ -172,11 +198,11 @@ def compare(host, catalog, may_short):
     first = tape_generation(load_catalog({"drawn.json": json.dumps(others)}), host=host)
     simulator = Simulator(first, host, allow_shorts=may_short, batch_size=17)
     params = {entry["name"]: entry["params"] for entry in catalog["strategies"]}
-    ours = simulator.run(params, with_equity=True)
+    ours = simulator.run(params, **span, with_equity=True)
     event(ours.needs_loop or f"compiled, {'with' if ours.filled else 'without'} fills")
     if ours.needs_loop:
         return
-    loop = run_backtest(tape_generation(loaded, host=host), allow_shorts=may_short)
+    loop = run_backtest(tape_generation(loaded, host=host), allow_shorts=may_short, **span)
     result = loop.result
     shown = ("event_ts", "strategy_id", "symbol", "side", "quantity", "price", "fee")
     key = lambda fill: (fill["event_ts"], fill["strategy_id"], fill["symbol"])  # noqa: E731
