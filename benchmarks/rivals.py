@@ -5,13 +5,15 @@
 DATA.npy holds the bars as columns open, high, low, close, volume. The rule is the same for all: EMA(12) over EMA(26)
 from the 27th bar on, long one unit or flat, 0.1 % commission, filled at the next open. "nautilus_trader: stops" is for
 `stops.py`, which states its rule; its DATA.npy has the shape (columns, bars, symbols). "vectorbt" is for `portfolio.py`; its
-DATA.npy has opens and closes, shape (2, bars, symbols).
+DATA.npy has opens and closes, shape (2, bars, symbols). "vectorbt: sweep" and "vectorbt: brackets" are for `sweep.py`; their DATA.npy
+has the columns open, high, low, close and the index of relative strength.
 """
 
 import json
 import resource
 import sys
 import time
+from functools import partial
 
 import numpy as np
 
@@ -229,12 +231,41 @@ def run_vectorbt(prices):
     return min(once() for _ in range(3))
 
 
+def run_vectorbt_sweep(columns, **stops):
+    import pandas as pd
+    import vectorbt
+
+    index = pd.date_range("2024-01-01", periods=len(columns), freq="1min")
+    opened, high, low, close = (pd.Series(column, index) for column in columns.T[:4])
+    strength = columns[:, 4:]
+    low_levels, high_levels = np.array(
+        [(20 + row * 0.5, 55 + column * 0.8) for row in range(32) for column in range(32)]
+    ).T
+
+    def once():
+        began = resource.getrusage(resource.RUSAGE_SELF)
+        none = np.zeros((1, 1024), bool)
+        entries, exits = (np.vstack([none, each[:-1]]) for each in (strength < low_levels, strength > high_levels))
+        portfolio = vectorbt.Portfolio.from_signals(
+            close, pd.DataFrame(entries, index), pd.DataFrame(exits, index), price=opened, open=opened, high=high, low=low,
+            size=1, fees=1e-4, init_cash=1e6, freq="1min", **stops,
+        )  # fmt: skip
+        equity = float(portfolio.final_value().sum())
+        ended = resource.getrusage(resource.RUSAGE_SELF)
+        return ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime, equity
+
+    once()  # compiles
+    return min(once() for _ in range(3))
+
+
 RIVALS = {
     "backtesting.py": run_backtesting,
     "backtrader": run_backtrader,
     "nautilus_trader": run_nautilus,
     "nautilus_trader: stops": run_nautilus_stops,
     "vectorbt": run_vectorbt,
+    "vectorbt: sweep": run_vectorbt_sweep,
+    "vectorbt: brackets": partial(run_vectorbt_sweep, sl_stop=0.01, tp_stop=0.02),
 }
 
 if __name__ == "__main__":

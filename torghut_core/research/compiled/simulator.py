@@ -44,12 +44,14 @@ from torghut_core.research.compiled.walk import (
     IS_FRESH,
     IS_SANE,
     KINDS,
+    MOST_UNITS,
     N_DECISIONS,
     N_DENIED,
     N_FILLS,
     N_ORDERS,
     STOPS,
     UNITS_OF_ONE,
+    count_units,
     walk,
 )
 from torghut_core.research.performance import BarSeries, Curve, account_curve
@@ -63,8 +65,6 @@ Params = Mapping[str, Mapping[str, Any]]
 """New values of parameters, by strategy."""
 
 NOTHING: Params = MappingProxyType({})
-MOST_UNITS = 4e9
-"""Of a target: in `UNIT`, twice as much fits into 64 bits."""
 MANY_VIEWS = 64
 """So many tables of columns are kept for parameter sets to come with the same features."""
 ROWS_AT_A_TIME = 65_536
@@ -473,21 +473,12 @@ class Simulator:
 
     def _count_units(self, part: slice) -> str:
         """Round the targets of some rows down and up to whole `UNIT`; return what is in the way."""
-        rows = part.start + np.flatnonzero(self._targets[part] == self._targets[part])
-        targets = self._targets[rows]
-        if len(targets) and np.abs(targets).max() > MOST_UNITS:
-            return f"a target of {np.abs(targets).max():g} units is more than compiled code counts"
-        whole = np.rint(targets * 1e9)
-        self._whole[rows] = whole[:, None]
-        is_exact = (whole / 1e9 == targets) & (
-            np.abs(targets) < 1e6
-        )  # fifteen digits: no other decimal prints as this one
-        for row in np.flatnonzero(~is_exact).tolist():
-            exact = Decimal(repr(targets.item(row))) * 10**9
-            self._whole[rows[row]] = (
-                int(exact.to_integral_value(ROUND_FLOOR)),
-                int(exact.to_integral_value(ROUND_CEILING)),
-            )
+        most, inexact = count_units(self._targets[part], self._whole[part])
+        if most > MOST_UNITS:
+            return f"a target of {most:g} units is more than compiled code counts"
+        for row in (part.start + np.flatnonzero(inexact)).tolist():
+            exact = Decimal(repr(self._targets.item(row))) * UNITS_OF_ONE
+            self._whole[row] = int(exact.to_integral_value(ROUND_FLOOR)), int(exact.to_integral_value(ROUND_CEILING))
         return ""
 
     def _round(self, protection: FloatArray) -> None:

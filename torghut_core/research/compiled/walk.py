@@ -18,6 +18,8 @@ from torghut_core.stages.base import kernel
 UNITS_OF_ONE = 10**9
 """So many parts a simulated broker divides a unit into: quantities are counted in these."""
 UNIT = 1 / UNITS_OF_ONE
+MOST_UNITS = 4e9
+"""Of a target: in `UNIT`, twice as much fits into 64 bits."""
 
 MOST_DECISIONS = 10_000
 """A strategy that makes more decisions in one minute of the loop's time is quarantined, see `engine.MAX_DECISIONS`."""
@@ -66,6 +68,31 @@ AT_OPEN, AT_STOP, AT_LIMIT, AT_BETTER = range(4)
 # What is counted.
 COUNTS = ("decisions", "denied", "orders", "fills", "expired")
 N_DECISIONS, N_DENIED, N_ORDERS, N_FILLS, N_EXPIRED = range(len(COUNTS))
+
+
+@kernel
+def count_units(targets: FloatArray, whole: IntArray) -> tuple[float, NDArray[np.bool_]]:
+    """Count targets in `UNIT`, rounded down and up, shape (rows, 2); NaN is left out.
+
+    Returns
+    -------
+    The largest, and which rows have to be counted in decimals, shape (rows,): where sixteen digits do not say which decimal a
+    target prints as.
+    """
+    most = 0.0
+    inexact = np.zeros(len(targets), np.bool_)
+    for row in range(len(targets)):
+        target = targets[row]
+        if target != target:
+            continue
+        size = abs(target)
+        most = max(most, size)
+        if size > MOST_UNITS:
+            break
+        count = np.rint(target * UNITS_OF_ONE)
+        inexact[row] = target != np.rint(target) and (size >= 1e6 or count / UNITS_OF_ONE != target)
+        whole[row, 0] = whole[row, 1] = np.int64(count)
+    return most, inexact
 
 
 @kernel
@@ -407,7 +434,7 @@ def walk(
                 )
                 if not is_expired and not orders[order, IS_EXIT] and has_bracket:
                     # Its legs meet the rest of the bar, which is all of it: it was filled at the open.
-                    if sign * position[view] != units or protects[view]:
+                    if sign * position[view] != units or protects[view] or buying[view] or selling[view]:
                         return UNEVEN, 0.0, 0.0
                     elsewhere = (all_selling if is_buy else all_buying)[symbol]
                     for other in range(strategies):

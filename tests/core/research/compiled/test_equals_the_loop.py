@@ -112,7 +112,7 @@ TERMS = st.none() | st.fixed_dictionaries(
 PARAMS = st.fixed_dictionaries(
     {
         "seed": st.integers(0, 1000),
-        "levels": st.lists(st.sampled_from([0.0, 1.0, 2.0, -1.0, 0.3, 1 / 3, -2.5, 10.0]), min_size=1, max_size=4),
+        "levels": st.lists(st.sampled_from([0.0, 1.0, 2.0, -1.0, 0.3, 1 / 3, -2.5, 10.0]), min_size=2, max_size=4),
         "changes": st.integers(1, 6),
     },
     optional={"stop": st.sampled_from([0.001, 0.01, 0.05]), "profit": st.sampled_from([0.001, 0.01, 0.05])},
@@ -152,7 +152,7 @@ def test_it_comes_to_what_the_loop_comes_to(host, tmp_path_factory, data):
     symbols = sorted({symbol for _, _, listed in entries for symbol in listed})
     tape = tmp_path_factory.mktemp("compiled") / "tape.parquet"
     wild = data.draw(st.sampled_from([0.0, 0.0005, 0.005, 0.03]), "wild")
-    write(tape, data.draw(st.integers(0, 10**6), "tape"), symbols, data.draw(st.integers(5, 120), "minutes"), wild)
+    write(tape, data.draw(st.integers(0, 10**6), "tape"), symbols, data.draw(st.integers(5, 150), "minutes"), wild)
     broker = {
         "cash": data.draw(st.sampled_from(["100000", "1000000", "2500"]), "cash"),
         "fees": {"*": data.draw(st.lists(FEE, max_size=2), "fees")},
