@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from torghut_core.cli.help import EVERYDAY, command
+from torghut_core.cli.help import RESEARCH, command
 from torghut_core.cli.options import INTERRUPTED, STATE, AsJson, CatalogOption, State, catalog_path
 
 app = typer.Typer()
@@ -19,7 +19,7 @@ app = typer.Typer()
     app,
     "torghut sweep --catalog catalog/trading.yaml --strategy macd-rsi-es --set params.rsi_buy=30:50:5 --set params.rsi_sell=50,55,60\n"
     "torghut sweep bars.parquet --catalog c.yaml --set params.fast=5:50:5 --search tpe --trials 200 --objective total_return_pct",
-    panel=EVERYDAY,
+    panel=RESEARCH,
 )
 def sweep(
     tapes: Annotated[

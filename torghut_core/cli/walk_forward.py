@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torghut_core.cli.help import EVERYDAY, command
+from torghut_core.cli.help import RESEARCH, command
 from torghut_core.cli.options import STATE, AsJson, CatalogOption, State, catalog_path
 from torghut_core.errors import InputError
 
@@ -24,7 +24,7 @@ app = typer.Typer()
     "torghut walk-forward bars.parquet --catalog c.yaml --set params.lookback=20:200:20 --train 180d --test 30d --purge 1d\n"
     "torghut walk-forward bars.parquet --catalog c.yaml --set params.lookback=20:200:20 --combinatorial 6,2 --embargo 5d",
     name="walk-forward",
-    panel=EVERYDAY,
+    panel=RESEARCH,
 )
 def walk_forward(
     tapes: Annotated[
