@@ -295,6 +295,11 @@ def _warnings(run: Run) -> Iterator[str]:
     profits = run.arrays.profit
     if len(profits) > 1 and profits.sum() > 0 and profits.max() > profits.sum() / 2:
         yield f"One round trip made {100 * profits.max() / profits.sum():.0f} % of the profit."
+    for multiple in sorted(run.costs):
+        gain = run.costs[multiple].get("total_return_pct", math.nan)
+        if multiple > 1 and gain < 0 < run.figures.get("total_return_pct", math.nan):
+            yield f"At {multiple:g} times its costs the run loses {-gain:.2f} %."
+            break
     if run.fills and not any(fill["fee"] for fill in run.fills):
         yield "No fee was charged: state what trading costs in the catalog."
     pauses = [(pause, symbol) for symbol, bars in run.bars.items() if (pause := _pauses(bars)[1]) > LONG_PAUSE]
@@ -425,9 +430,7 @@ def _costs(costs: Mapping[float, Mapping[str, float]]) -> dict[str, Any] | None:
     if not costs:
         return None
     multiples = sorted(costs)
-    names = [
-        name for name in costs[multiples[0]] if any(_is_known(costs[each].get(name, math.nan)) for each in multiples)
-    ]
+    names = [name for name in _OF_COSTS if any(_is_known(costs[each].get(name, math.nan)) for each in multiples)]
     return {
         "multiples": [f"{each:g}x" for each in multiples],
         "rows": [
@@ -441,6 +444,13 @@ def _costs(costs: Mapping[float, Mapping[str, float]]) -> dict[str, Any] | None:
             for name in names
         ],
     }
+
+
+_OF_COSTS = (
+    *("total_return_pct", "cagr_pct", "sharpe", "max_drawdown_pct", "profit_factor", "expectancy", "win_rate_pct"),
+    *("round_trips", "fees", "slippage", "interest", "costs", "costs_bps", "costs_of_gain_pct"),
+)
+"""The figures that costs change, and a trader compares."""
 
 
 def _trip_row(trip: RoundTrip) -> dict[str, str]:

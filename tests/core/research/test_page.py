@@ -234,6 +234,10 @@ def test_costs_are_a_column_for_each_multiple(page):
         ({"positions": [("one", "ES", Decimal(1), Decimal(100))]}, "1 position open at the end"),
         ({"bars": pa.concat_tables([bar_table([1.0]), bar_table([1.0], first=T0 + 9 * DAY)])}, "ES has no bar for 8 d 23 h"),
         ({}, "The data spans 3 s"),
+        (
+            {"figures": {"total_return_pct": 1.0}, "costs": {n: {"total_return_pct": 2.0 - n} for n in (0, 1, 3)}},
+            "At 3 times its costs the run loses 1.00 %.",
+        ),
         ({"warnings": ["a price changed as in a split"]}, "a price changed as in a split"),
     ],
 )  # fmt: skip
@@ -340,7 +344,7 @@ def harmful_run():
                 {"strategy": [HARMFUL] * 2, "round_trips": [1, 1], "won": [1, 1], "profit": [1.0, 0.0]}
             )
         },
-        "costs": {1: {HARMFUL: 1.0}},
+        "costs": {1: {"sharpe": 1.0}},
         "facts": {HARMFUL: HARMFUL},
     }
 

@@ -59,7 +59,7 @@ function drawAccount({account, benchmark, currency}) {
 /** Buttons for the last month, year and so on: as many as the data is long. */
 function spans(place, time, choose) {
   const end = time[time.length - 1], whole = end - time[0];
-  const days = [["1D", 1], ["1W", 7], ["1M", 30.4], ["3M", 91.3], ["1Y", 365.25], ["3Y", 1096]].filter(([, length]) => length * 864e5 < whole);
+  const days = [["1D", 1], ["1W", 7], ["1M", 30.4], ["3M", 91.3], ["1Y", 365.25], ["3Y", 1096]].filter(([, length]) => length * 864e5 < whole && length * 864e5 > whole / 400);
   if (!days.length) { place.hidden = true; return; }
   for (const [name, length] of [...days, ["all", Infinity]]) {
     const input = element("input", {type: "radio", name: "span", value: name, checked: name === "all"});
@@ -430,7 +430,7 @@ function listTrips(data, show) {
     {title: "exit", sort: k => trips.exit_price()[k], text: k => price(trips.exit_price()[k], k), kind: () => "n"},
     {title: "price, %", sort: k => percent[k], text: k => signed(percent[k], 2), kind: k => tone(percent[k])},
     {title: "profit", sort: k => trips.profit()[k], text: k => signed(trips.profit()[k], 2), kind: k => tone(trips.profit()[k])},
-    ...(trips.mae ? [["worst, %", "mae"], ["best, %", "mfe"]] : []).map(([title, name]) => ({title, sort: k => trips[name]()[k], text: k => signed(trips[name]()[k], 2), kind: () => "n"})),
+    ...(trips.mae ? [["MAE, %", "mae", "How far the price went against it"], ["MFE, %", "mfe", "How far the price went for it"]] : []).map(([title, name, hint]) => ({title, hint, sort: k => trips[name]()[k], text: k => signed(trips[name]()[k], 2), kind: () => "n"})),
     {title: "fees", sort: k => trips.fees()[k], text: k => written(trips.fees()[k], 2), kind: () => "n"},
     {title: "explain entry, exit", ids: k => [id(trips.entry(), k), id(trips.exit(), k)]},
   ].filter(({title}) => !((title === "strategy" && strategies.length < 2) || (title === "symbol" && symbols.length < 2)));
@@ -442,8 +442,8 @@ function listTrips(data, show) {
   const found = element("span", {class: "soft", "aria-live": "polite"});
   document.getElementById("trip-tools").append(element("div", {class: "tools"}, ...(strategies.length > 1 ? [byStrategy] : []), ...(symbols.length > 1 ? [bySymbol] : []), bySide, byResult, search, element("span", {class: "grow"}), found));
 
-  const heads = columns.map(({title, sort}, k) => {
-    const head = element("th", {scope: "col"});
+  const heads = columns.map(({title, sort, hint}, k) => {
+    const head = element("th", {scope: "col", title: hint});
     if (!sort) { head.append(title); return head; }
     head.append(element("button", {type: "button", onclick: () => { state.isDown = state.column === k ? !state.isDown : true; state.column = k; refresh(); }}, title));
     return head;
