@@ -21,6 +21,7 @@ import pyarrow as pa
 from torghut_core.model.corporate_actions import AppliedAction
 from torghut_core.model.market import FloatArray
 from torghut_core.research import page_charts as charts
+from torghut_core.research.belief import Belief
 from torghut_core.research.documents import CHARTS, write_document
 from torghut_core.research.figures import FIGURES, Days, Trips, drawdowns, unknown
 from torghut_core.research.page_returns import returns_of
@@ -55,6 +56,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     figures : of the run, by the names of `FIGURES`; NaN where one is not known.
     benchmark, compared : its name, and its equity at the times of the curve; None without one.
     against : the figures beside the benchmark, see `figures.compared`.
+    belief : whether it can be told from luck.
     record : of the generation, see `Generation.to_record`; empty if unknown.
     signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` to draw.
     denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
@@ -80,6 +82,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     benchmark: str = ""
     compared: FloatArray | None = None
     against: Mapping[str, float] = {}
+    belief: Belief | None = None
     record: Mapping[str, Any] = {}
     signals: pa.Table | None = None
     denied: Sequence[Row] = ()
@@ -107,6 +110,7 @@ def write_backtest(
     *,
     benchmark: str = BUY_AND_HOLD,
     costs: Mapping[float, Mapping[str, float]] | None = None,
+    belief: Belief | None = None,
 ) -> None:
     """Write the page of a backtest; its folder is made where it is missing.
 
@@ -117,6 +121,7 @@ def write_backtest(
     done : the backtest.
     benchmark : to compare with, see `Backtest.benchmark`.
     costs : the figures of the same run at multiples of its costs, as ``{0: ..., 1: ..., 2: ...}``.
+    belief : whether the run can be told from luck; as if nothing else had been tried where None.
 
     Raises
     ------
@@ -152,6 +157,7 @@ def write_backtest(
         actions=done.actions,
         warnings=list(_warnings_of(done)),
         costs=costs or {},
+        belief=belief or done.belief(),
         facts={
             "events": f"{done.result.events:,}",
             "bars made of trades": f"{done.result.microbars:,}",
@@ -201,6 +207,7 @@ def write_page(path: Path, run: Run) -> Path:
         subtitle=_subtitle(run),
         warnings=[*run.warnings, *_warnings(run)],
         cards=_cards(run),
+        belief=run.belief,
         is_drawn=is_drawn,
         benchmark=run.benchmark,
         currency=run.currency,

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from torghut_core.research import page_charts
+from torghut_core.research.belief import judge
 from torghut_core.research.documents import pack
 from torghut_core.research.figures import trading_days
 from torghut_core.research.page import Run, write_page
@@ -210,6 +211,15 @@ def test_moving_figures_need_their_days(page):
     expected = change[-63:].mean() / change[-63:].std(ddof=1) * math.sqrt(365)
     assert rolling["sharpe"][-1] == pytest.approx(expected, abs=1e-3)
     assert page(bars.slice(0, 60)).data["rolling"] is None
+
+
+def test_the_page_says_whether_it_can_be_luck(page):
+    """In the sentence of `judge`, with the number of sets that were tried."""
+    belief = judge(np.full(100, 1e-3), np.ones(50), 252, trials=7)
+    run = page(belief=belief)
+    head, _, rest = belief.sentence.partition(":")
+    assert run.after(head) == ":" + rest
+    assert run.says("7 were tried, as far as it is known here.")
 
 
 def test_costs_are_a_column_for_each_multiple(page):
