@@ -50,9 +50,8 @@ class Row(NamedTuple):
 class Rehearsal:
     """Shows rows to a strategy and fills what it proposes.
 
-    Every decision is filled whole, at the next row's price of its symbol, whatever its order type, unless it is canceled
-    before. The legs of a bracket come with that fill, and wait: a later row whose price reaches one fills it at that price, the stop
-    first, and ends the other. There are no rules and no fees, and the account never changes. `strategy` may be replaced between rows. Of
+    An order is filled whole by the next row of its symbol whose price reaches its own, at that row's price; at the market by the next
+    row. The legs of a bracket come with that fill, and wait as it did: the stop comes first, and one leg ends the other. There are no rules and no fees, and the account never changes. `strategy` may be replaced between rows. Of
     its handlers it calls `on_start`, `on_fill`, `on_slice` and `on_signal`.
 
     Examples
@@ -121,12 +120,12 @@ class Rehearsal:
         return [list(group) for _, group in groupby(rows, _end)]
 
     def _fill_orders(self, row: Row) -> list[Decision]:
-        """Fill the open orders of the row's symbol, legs last; return what the strategy proposes at that."""
+        """Fill the open orders of the row's symbol whose price is reached, legs last; return what the strategy proposes at that."""
         seen, price, proposed = self._contexts[row.signal.symbol], money(row.price), []
         before = sorted(seen.open_orders.items(), key=lambda item: bool(item[1].intent.parent))
         for number, _ in before:
             order = seen.open_orders.get(number)  # another one's fill may have ended or changed it
-            if order is not None and (not order.intent.parent or self._reaches(order.intent, price)):
+            if order is not None and self._reaches(order.intent, price):
                 fill = self._fill(order.intent, seen, row)
                 seen.reach(fill, _end(row))
                 proposed += self._propose("on_fill", fill, seen.read_only)
@@ -160,18 +159,20 @@ class Rehearsal:
             self._open(leg, seen)
         return fill
 
-    def _reaches(self, leg: Intent, price: Decimal) -> bool:
-        """Whether a leg's price is reached; a trailing stop follows the best price."""
-        sign = 1 if leg.side is Side.SELL else -1
-        if leg.order_type is OrderType.LIMIT:
-            assert leg.limit_price is not None
-            return sign * price >= sign * leg.limit_price
-        stop = leg.stop_price
+    def _reaches(self, intent: Intent, price: Decimal) -> bool:
+        """Whether an order's price is reached; a trailing stop follows the best price."""
+        sign = 1 if intent.side is Side.SELL else -1
+        if intent.order_type is OrderType.MARKET:
+            return True
+        if intent.order_type is OrderType.LIMIT:
+            assert intent.limit_price is not None
+            return sign * price >= sign * intent.limit_price
+        stop = intent.stop_price
         if stop is None:
-            assert leg.trail_price is not None
-            best = self._best[leg.client_order_id]
-            self._best[leg.client_order_id] = max(best, price, key=lambda each: sign * each)
-            stop = best - sign * leg.trail_price
+            best = self._best.get(intent.client_order_id, price)
+            self._best[intent.client_order_id] = max(best, price, key=lambda each: sign * each)
+            share = best * (intent.trail_pct or ZERO) / 100
+            stop = best - sign * (share if intent.trail_price is None else intent.trail_price)
         return sign * price <= sign * stop
 
     def _propose(self, handler: str, *given: Any) -> list[Any]:

@@ -32,6 +32,25 @@ def test_one_leg_ends_the_position_and_the_other(closes, gain):
     assert seen.protecting == (-4 if gain is None else 0)
 
 
+@pytest.mark.parametrize(
+    ("act", "waits", "reaches"),
+    [
+        (buy(1, order_type=OrderType.LIMIT, limit_price=95), 96, 94),
+        (sell(1, order_type=OrderType.LIMIT, limit_price=105), 104, 106),
+        (buy(1, order_type=OrderType.STOP, stop_price=105), 104, 106),
+        (sell(1, order_type=OrderType.STOP, stop_price=95), 96, 94),
+        (buy(1, order_type=OrderType.TRAILING_STOP, trail_pct=5), 99, 105),
+    ],
+)
+def test_an_entry_waits_for_its_price(act, waits, reaches):
+    """Among the open orders of its strategy, which may cancel or change it: a strategy meets such rows in trading."""
+    seen, found = rehearsed([100, waits, waits, reaches], act)
+    assert [held for held, _ in found[:3]] == [0, 0, 0]
+    assert len(found[2][1]) == 1
+    assert abs(found[3][0]) == 1
+    assert abs(seen.position.average_price) == reaches
+
+
 def test_a_trailing_leg_follows():
     """At its distance from the best price since the fill, for a short position too."""
     assert rehearsed([100, 100, 110, 120, 111, 110], buy(1, trail=10))[0].position.realized_pnl == 10
