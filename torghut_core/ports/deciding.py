@@ -24,6 +24,14 @@ LEGS = ("stop_loss", "take_profit")
 """What a target may be protected by, prices."""
 
 
+BEGINNING = 4_096
+"""Of the rows that come together, `decide` is asked again about beginnings of so many at most: see `LooksAhead`."""
+
+
+class LooksAhead(TypeError):
+    """`decide` gave rows other targets than where they came without later ones: it used what was not known yet."""
+
+
 class Targets(NamedTuple):
     """What `decide` gave for some rows.
 
@@ -55,6 +63,7 @@ def targets_of(name: str, strategy: Strategy, columns: Columns) -> Targets:  # n
 
     Raises
     ------
+    LooksAhead : the targets of rows depend on those after them, as far as asking about a few beginnings shows.
     TypeError : it gave something else; and whatever it raises.
     """
     answer, rows = strategy.decide(columns), len(columns)
@@ -70,8 +79,30 @@ def targets_of(name: str, strategy: Strategy, columns: Columns) -> Targets:  # n
     legs = {} if legs is None else legs
     if not isinstance(legs, Mapping) or not legs.keys() <= {*LEGS}:
         raise TypeError(f"decide gave {legs!r:.200} as protection, and not a dict of {' and '.join(LEGS)}")
+    for some in _beginnings(units):
+        _check_beginning(strategy, columns, units, some)
     prices = {leg: np.broadcast_to(np.asarray(price, np.float64), (rows,)) for leg, price in legs.items()}
     return Targets(units, because, prices)
+
+
+def _beginnings(units: FloatArray) -> Sequence[int]:
+    """How many of the first rows to ask about alone: up to where the target first changes, where a look ahead would show."""
+    if len(units) < 2:
+        return ()
+    changes = np.flatnonzero(units[1:BEGINNING] != units[: BEGINNING - 1][: len(units) - 1])[:2] + 2
+    return sorted({1, *changes.tolist(), min(len(units) - 1, BEGINNING // 8)} - {len(units)})
+
+
+def _check_beginning(strategy: Strategy, columns: Columns, units: FloatArray, some: int) -> None:
+    """Ask about the first rows alone: they have the same targets, but for what rounding of whole arrays may change."""
+    answer = strategy.decide(columns._first(some))  # noqa: SLF001 - the kernel's own
+    alone = np.asarray(answer[0] if isinstance(answer, tuple) else answer, np.float64)
+    if alone.shape == (some,) and np.allclose(alone, units[:some], rtol=1e-9, atol=0, equal_nan=True):
+        return
+    raise LooksAhead(
+        f"decide gives the first {some} of {len(columns)} rows other targets than when they come alone: it uses later rows "
+        "(a mean of a whole column? a shift back? Use features, which know what was known at each row)"
+    )
 
 
 def _exact(units: float) -> Decimal:
@@ -95,6 +126,8 @@ class Deciding:
         """Of the rows of the table at `_index`."""
         self._units: dict[int, float] = {}
         """By row of the table."""
+        self._looks_ahead: LooksAhead | None = None
+        """What is raised at the next row."""
         self._held: dict[str, tuple[Position, float]] = {}
         """By symbol, a position that was the target: numbers of two types are slow to compare."""
 
@@ -113,6 +146,9 @@ class Deciding:
         self._table = signals
         try:
             self._targets = self._decide(Columns(symbols, signals.event_ts[index], values))
+        except LooksAhead as error:
+            self._units, self._looks_ahead = {}, error
+            return
         except from_plugins():  # it is asked again for each row, and fails at the one that it cannot take
             self._units = {}
             return
@@ -120,7 +156,14 @@ class Deciding:
         self._units = dict(zip(index.tolist(), self._targets.units.tolist(), strict=True))
 
     def __call__(self, signal: Signal, context: Context) -> Decision | None:
-        """Answer one row."""
+        """Answer one row.
+
+        Raises
+        ------
+        LooksAhead : what it said of the row's batch used later rows; and whatever `decide` raises.
+        """
+        if self._looks_ahead is not None:
+            raise self._looks_ahead
         units, targets, place = self._units.get(signal.row) if signal.bars is self._table else None, self._targets, -1
         if units is None:
             targets, place = self.decide_on([signal]), 0

@@ -96,6 +96,11 @@ class Columns:
     def __len__(self) -> int:
         return len(self._values["symbol"])
 
+    def _first(self, rows: int) -> Columns:
+        """The first rows alone: their arrays are copies, which lead to no other row."""
+        values = {name: array[:rows].copy() for name, array in self._values.items()}
+        return Columns(values.pop("symbol"), values.pop("event_ts"), values)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self._values[name]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, ClassVar
 
+import msgspec
+import numpy as np
 import pytest
 
-from torghut_core import SIGNAL_COLUMNS, Cancel, Deciding, Decision, Handler, Strategy
+from torghut_core import SIGNAL_COLUMNS, Cancel, Deciding, Decision, Handler, Signal, Strategy
 from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.generators import SYMBOLS, random_rows
 from torghut_testing.plain import plain_copy
@@ -148,6 +150,16 @@ class StrategyConformance(PluginConformance):
             assert alone == beside_others, f"decisions on {symbol} depend on other symbols: keep state for each symbol"
 
     @pytest.mark.parametrize("seed", range(3))
+    def test_nothing_looks_ahead(self, seed: int) -> None:
+        """The decisions are the same where each row comes in a batch of its own, behind which there is no later one."""
+        rows = self.rows(seed)
+        alone = [row._replace(signal=_alone(row.signal)) for row in rows]
+        together = Rehearsal(self.make()).run(rows)
+        assert Rehearsal(self.make()).run(alone) == together, (
+            "it decides differently without later rows: it looks ahead"
+        )
+
+    @pytest.mark.parametrize("seed", range(3))
     def test_decide_agrees_with_on_signal(self, seed: int) -> None:
         """`decide` gives the same targets whichever rows come together, and where there is `on_signal` too, its decisions."""
         strategy = type(self.make())
@@ -171,6 +183,13 @@ def decided(strategy: Strategy, rows: list[Row]) -> list[tuple[str, str, dict[st
         (repr(units), targets.reason(place), targets.protection(place))
         for place, units in enumerate(targets.units.tolist())
     ]
+
+
+def _alone(signal: Signal) -> Signal:
+    """The row in a table that has no other."""
+    if signal.bars is None:
+        return signal
+    return msgspec.structs.replace(signal, bars=signal.bars.take(np.array([signal.row])), row=0)
 
 
 def _between_slices(rehearsal: Rehearsal, rows: list[Row], cut: int) -> int:
