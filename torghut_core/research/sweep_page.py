@@ -5,6 +5,7 @@ One HTML file that needs nothing but a browser, light or dark. Plotly's script c
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from importlib.resources import files
@@ -47,7 +48,7 @@ def write_sweep(path: Path, done: SweepResult, facts: Mapping[str, Any], title: 
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         files("torghut_core.research").joinpath("sweep.html").read_text(encoding="utf-8")
     )
-    best, label = done.best, FIGURES[done.objective.name].label
+    best, label, unit = done.best, FIGURES[done.objective.name].label, FIGURES[done.objective.name].unit
     columns = [done.objective.name, *(name for name in COLUMNS if name != done.objective.name)]
     counts = done.outcomes
     lacking = counts["invalid"] + counts["failed"]
@@ -65,8 +66,8 @@ def write_sweep(path: Path, done: SweepResult, facts: Mapping[str, Any], title: 
         drawn_note=f"{min(len(best), _LINES):,} of {len(best):,} sets",
         reasons=list(done.reasons.items())[:_BEST],
         reason_note=f"{lacking:,}: {counts['invalid']:,} invalid, {counts['failed']:,} failed",
-        facts=[(name.replace("_", " "), str(value)) for name, value in facts.items()],
-        data=_data(done, best, label),
+        facts=[(name.replace("_", " "), _text(value)) for name, value in facts.items()],
+        data=_data(done, best, f"{label}, {unit}" if unit in ("%", "bps", "days", "s") else label),
         plotly=Markup(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),  # noqa: S704 - plotly's own script, out of its wheel
     )
     try:
@@ -82,6 +83,12 @@ def figure_text(name: str, value: float) -> str:
     unit = FIGURES[name].unit
     digits = 0 if unit == "count" else 2 if unit in ("money", "%") else 3
     return f"{value:,.{digits}f}{' %' if unit == '%' else ''}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _cards(done: SweepResult, best: list[Trial], label: str) -> list[tuple[str, str, str]]:

@@ -1,0 +1,69 @@
+"""The page of a sweep in a real browser: everything is drawn, nobody is asked, and no text of a catalog runs."""
+
+import itertools
+
+import pytest
+
+from support.browser import BROWSER, open_tab
+from torghut_core.research.search import Axis
+from torghut_core.research.sweep import Outcome, Trial
+from torghut_core.research.sweep_page import write_sweep
+from torghut_core.research.sweep_results import Objective, SweepResult
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+HOSTILE = "</script><script>document.title='owned'</script>"
+
+
+def result(*axes, is_minimized=False):
+    """A sweep over these values; one set in five is not valid."""
+    trials = []
+    for number, values in enumerate(itertools.product(*(axis.values for axis in axes))):
+        params = dict(zip([axis.path for axis in axes], values, strict=True))
+        gain = float(number % 17 - 8)
+        figures = {"sharpe": gain, "total_return_pct": gain / 3}
+        is_done = number % 5 != 0 or number == 0
+        more = {"figures": figures} if is_done else {"outcome": Outcome.INVALID, "reason": HOSTILE}
+        trials.append(Trial(number=number, params=params, **more))
+    return SweepResult(
+        trials=trials,
+        total=len(trials),
+        fresh=len(trials),
+        objective=Objective("sharpe", is_minimized),
+        axes=axes,
+        way="on 2 workers",
+        is_complete=True,
+    )
+
+
+AXES = (
+    Axis("params.fast", "a", ("params", "fast"), tuple(range(5, 35))),
+    Axis("params.kind", "a", ("params", "kind"), ("ema", HOSTILE)),
+    Axis("params.slow", "a", ("params", "slow"), (20, 50, 100)),
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with open_tab(tmp_path_factory.mktemp("browser")) as tab:
+        yield tab
+
+
+@pytest.mark.parametrize("axes", [AXES, AXES[:1], AXES[1:2]], ids=["three", "one", "text"])
+@pytest.mark.parametrize("is_minimized", [False, True])
+def test_everything_is_drawn(browser, tmp_path, axes, is_minimized):
+    """Map, lines and distribution are there for one parameter and for several, whatever the values are."""
+    write_sweep(tmp_path / "page.html", result(*axes, is_minimized=is_minimized), {"run_id": HOSTILE}, HOSTILE, HOSTILE)
+    browser.show()
+    browser.open(tmp_path / "page.html")
+    browser.until("document.querySelectorAll('.figure .main-svg').length >= 3")
+    traces = "document.querySelectorAll('#map .heatmaplayer image, #map .scatterlayer .trace').length"
+    browser.until(f"{traces} > 0")
+    browser.until("document.querySelectorAll('#lines .scatterlayer .trace').length === 2")
+    browser.until("document.querySelectorAll('#spread .bars .point').length > 0")
+    if len(axes) > 1:
+        browser.js(
+            "document.getElementById('up').value = 2; document.getElementById('up').dispatchEvent(new Event('change'))"
+        )
+        browser.until("document.querySelector('#map .ytitle').textContent === 'params.slow'")
+    assert browser.errors == []
+    assert browser.js("document.title") == HOSTILE
