@@ -16,6 +16,7 @@ from torghut_core.bus.envelope import (
     TradePayload,
     Window,
 )
+from torghut_core.bus.events import event_messages
 from torghut_core.bus.marks import ends_of, time_message, time_of, with_ends
 from torghut_core.bus.topics import Topics
 from torghut_core.calendars import (
@@ -289,6 +290,7 @@ __all__ = [
     "check_calendar",
     "check_condition",
     "ends_of",
+    "event_messages",
     "every",
     "exchange_sessions",
     "first_match",

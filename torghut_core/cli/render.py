@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torghut_core.research.backtests import Backtest
     from torghut_core.research.decisions_only import Decided
     from torghut_core.research.live_day import LiveDay
+    from torghut_core.research.simulation.isolation import Check
+    from torghut_core.research.simulation.plan import Plan
     from torghut_core.research.sweep_results import SweepResult
     from torghut_core.research.walk_forward import WalkForward
 
@@ -269,6 +271,62 @@ def print_figures(figures: Mapping[str, float]) -> None:
     console.print(table)
     for line in not_known(figures):
         console.print(line, style="dim", markup=False)
+
+
+def print_plan(plan: Plan, checks: Sequence[Check], written: Sequence[Path]) -> None:
+    """Print what a simulation would do, whether it is isolated, and which objects were written."""
+    console = new_console()
+    made = plan.to_json()
+    window = made["window"]
+    console.print(f"run [bold]{plan.run_id}[/] of {made['dataset_id']}, through {made['bus']}")
+    span = "the market is closed on that day" if window is None else f"{window['start']} to {window['end']}"
+    console.print(f"window: {span}", style="red" if window is None else "")
+    console.print(f"artefacts: {plan.folder}", markup=False)
+    for check in checks:
+        mark = "[green]ok[/]" if check.ok else "[red]FAIL[/]"
+        console.print(f"{mark} {check.name}: {escape(check.found)}" + ("" if check.ok else f" ({check.fix})"))
+    for path in written:
+        console.print(f"object: {path}", markup=False)
+
+
+def print_simulation(report: Mapping[str, Any], folder: Path) -> None:
+    """Print the verdict of a simulation with its codes, the layers, and where the artefacts are."""
+    console = new_console()
+    verdict, run = report["verdict"], report["run_metadata"]
+    colour = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}[verdict["status"]]
+    console.print(f"simulation {run['run_id']}: [{colour}]{verdict['status']}[/]")
+    for code in verdict["codes"]:
+        console.print(f"{verdict['levels'][code]} {code}", markup=False)
+    if run["failure"]:
+        console.print(run["failure"], style="red", markup=False)
+    if "funnel" in report:
+        table = plain_table("layer", "count")
+        for name, count in report["funnel"].items():
+            if isinstance(count, int):
+                table.add_row(name, f"{count:,}")
+        console.print(table)
+    console.print(f"artefacts: {folder}", markup=False)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int], None]]:
+    """Show what is being done on standard error, with its events and their rate; gives the function to call with both."""
+    columns = [TextColumn("{task.description}"), BarColumn(), _Rate("events")]
+    bar = Progress(*columns, console=Console(stderr=True), transient=False)
+    tasks: dict[str, Any] = {}
+
+    def advance(what: str, done: int) -> None:
+        if not bar.live.is_started:
+            bar.start()
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=None)
+        bar.update(tasks[what], completed=done)
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _example(done: Backtest) -> str:

@@ -20,8 +20,10 @@ from torghut_core import (
     Calendars,
     CorporateAction,
     InputError,
+    Message,
     Source,
     SymbolTable,
+    event_messages,
     param,
 )
 from torghut_sources.tape.corporate_actions import read_actions
@@ -152,6 +154,11 @@ class Replay(Source):
                 yield ready
             if self.params.follow:  # other tasks run even while a tape grows faster than it is read
                 await self._sleep(0 if len(whole) else POLL)
+
+    async def messages(self, size: int) -> AsyncIterator[list[Message]]:
+        """Yield the same events as messages, at most `size` at a time; see `event_messages`."""
+        async for batch in self.batches(size):
+            yield event_messages(batch)
 
     @property
     def total(self) -> int | None:
