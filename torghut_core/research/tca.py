@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from torghut_core.model.trading import ZERO, Side
-from torghut_core.timestamps import MILLISECOND
+from torghut_core.timestamps import DAY, MILLISECOND
 
 Row: TypeAlias = dict[str, Any]
 
@@ -50,8 +50,8 @@ class OrderCost(msgspec.Struct, frozen=True, kw_only=True):
         the day, and as a share of it.
     signal_to_decision_ms : from when the signal could be known to when the decision was written down.
     decision_to_submit_ms : from there to when the order was sent.
-    submit_to_first_fill_ms : from there to the venue's time of the first fill. Each is None where clocks do not agree, as
-        of a simulated venue, whose time is the market's.
+    submit_to_first_fill_ms : from there to the venue's time of the first fill. Each is None where clocks do not agree: one
+        that is below zero, or longer than a day, compares the market's time of a replay with this machine's.
     """
 
     client_order_id: str
@@ -177,7 +177,9 @@ def _cost(
 
 
 def _ms(start: int | None, end: int | None) -> float | None:
-    return None if start is None or end is None or end < start else (end - start) / MILLISECOND
+    if start is None or end is None or not 0 <= end - start <= DAY:
+        return None
+    return (end - start) / MILLISECOND
 
 
 def expectations(costs: Iterable[OrderCost]) -> dict[str, Expected]:

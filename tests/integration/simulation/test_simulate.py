@@ -18,6 +18,7 @@ import yaml
 from torghut_testing.kafka import MockKafka
 from torghut_testing.live.processes import Process
 
+from support.postgres import execute, servers, url_of
 from support.waiting import PATIENCE
 from torghut_core.timestamps import SECOND
 
@@ -282,3 +283,30 @@ def test_a_day_through_kafka_decides_what_it_decides_on_tapes(folder, done, tmp_
     ours, theirs = traded(folder, "kafka")[0], traded(folder, "day")[0]
     assert len(theirs) - 1 <= len(ours) <= len(theirs)
     assert ours == theirs[: len(ours)]
+
+
+@pytest.mark.proof
+def test_the_audit_of_a_day_may_be_on_a_postgres_server(folder, done):
+    """Its database is made for the run, has the decisions of the day, and is dropped at the teardown."""
+    window = {
+        "trading_day": "2026-01-05",
+        "profile": "crypto_24_7",
+        "start": "2026-01-05T14:30:00Z",
+        "end": "2026-01-05T14:50:00Z",
+    }
+    names = "SELECT datname FROM pg_database WHERE datname LIKE 'torghut_sim_%%'"
+    with servers() as start:
+        server = start()
+        template = url_of(server, "torghut_sim_x").replace("torghut_sim_x", "{database}")
+        path = manifest(
+            folder,
+            "postgres",
+            window=window,
+            postgres={"admin_dsn": url_of(server), "simulation_dsn_template": template},
+        )
+        _, report = simulate(path)
+        assert report["verdict"]["status"] == "PASS" or report["verdict"]["codes"] == ["coverage_below_minimum"]
+        assert report["funnel"]["trade_decisions"] == done[1]["funnel"]["trade_decisions"]
+        assert execute(url_of(server), names) == ["torghut_sim_sim_20260105_1"]
+        simulate(path, "teardown")
+        assert execute(url_of(server), names) == []

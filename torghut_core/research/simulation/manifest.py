@@ -81,9 +81,12 @@ class ClickHouse(_Part):
 
 
 class Postgres(_Part):
-    """The server of the simulated audit database; `{database}` in the template is its name."""
+    """The server of the simulated audit database; `{database}` in the template is its name, `{password}` the one of the environment.
 
-    admin_dsn: str | None = None
+    `admin_dsn` is of a user who may make and drop databases.
+    """
+
+    admin_dsn: str
     simulation_dsn_template: str = Field(pattern=r"\{database\}")
     admin_password_env: str | None = None
     simulation_password_env: str | None = None

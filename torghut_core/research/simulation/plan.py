@@ -96,6 +96,12 @@ class Plan:
             postgres.simulation_dsn_template.replace("{database}", self.database), postgres.simulation_password_env
         )
 
+    @property
+    def admin_url(self) -> str | None:
+        """The SQLAlchemy URL by which the audit database is made and dropped; None of one that is a file."""
+        postgres = self.manifest.postgres
+        return None if postgres is None else _with_password(postgres.admin_dsn, postgres.admin_password_env)
+
     def environment(self) -> dict[str, str]:
         """All settings of its processes, with secrets; nothing else is inherited but what `INHERITED` names."""
         kept = {

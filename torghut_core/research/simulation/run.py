@@ -19,6 +19,7 @@ from torghut_core.generation import build
 from torghut_core.installation.settings import Settings
 from torghut_core.plugin_host import PluginHost
 from torghut_core.research.simulation.artifacts import read_json, sha256_of, write_json, write_text
+from torghut_core.research.simulation.database import drop_database, make_database
 from torghut_core.research.simulation.dataset import Dump, take_dump
 from torghut_core.research.simulation.isolation import Check, checks, production_rows, require
 from torghut_core.research.simulation.plan import Plan
@@ -220,6 +221,7 @@ def _play(plan: Plan, dump: Dump, state: RunState, on_progress: OnProgress) -> N
         return child
 
     try:
+        make_database(plan)
         state.enter("monitor", "started")
         if plan.is_on_kafka:
             _play_on_kafka(plan, dump, start, until, on_progress)
@@ -373,6 +375,10 @@ def remove_state(plan: Plan) -> list[str]:
             removed.append(f"ClickHouse database {plan.database}")
         except Exception as error:
             failed.append(f"DROP DATABASE {plan.database} by hand: {error}")
+    try:
+        removed += drop_database(plan)
+    except StateError as error:
+        failed.append(str(error))
     if plan.is_on_kafka:
         prefix = f"torghut.sim.{plan.token}."
         removed.append(f"topics {prefix}* and group {plan.group} stay until the cluster's retention ends them")
