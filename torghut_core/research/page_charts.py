@@ -153,7 +153,10 @@ def _account_step(span: int) -> int:
 
 
 def fill_columns(fills: Sequence[Row], symbols: Sequence[str], strategies: Sequence[str]) -> dict[str, Any]:
-    """The fills as columns; the text of their rationales is kept while there is room, the newest first."""
+    """The fills as columns; the text of their rationales is kept while there is room, the newest first.
+
+    `ids` are the first 12 letters of their decisions' hashes; a fill that no decision made has the id of its order in `orders`.
+    """
     place_of = {symbol: place for place, symbol in enumerate(symbols)}
     number_of = {strategy: number for number, strategy in enumerate(strategies)}
     room = MOST_TEXT
@@ -171,6 +174,9 @@ def fill_columns(fills: Sequence[Row], symbols: Sequence[str], strategies: Seque
         "price": np.array([float(fill["price"]) for fill in fills], np.float64),
         "quantity": np.array([float(fill["quantity"]) for fill in fills], np.float64),
         "because": np.array([texts.get(str(fill.get("because") or ""), 0) for fill in fills], np.int64),
+        "orders": {
+            str(place): fill["client_order_id"] for place, fill in enumerate(fills) if not fill.get("decision_hash")
+        },
         "ids": "".join((fill.get("decision_hash") or "")[:12].ljust(12) for fill in fills),
         "texts": list(texts),
     }

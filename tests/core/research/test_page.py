@@ -313,6 +313,14 @@ def test_fills_and_round_trips_carry_what_explain_takes(page):
     assert (drawn["time"][1] * 1e6 - T0, drawn["price"][1]) == (2 * SECOND, 101.25)
 
 
+def test_a_fill_without_a_decision_has_the_id_of_its_order(page):
+    """The broker's own, a liquidation, is explained by its order."""
+    own = {**fill(SECOND, "sell"), "decision_hash": "", "client_order_id": "liquidation-1"}
+    drawn = page(fills=[fill(0), own]).data["fills"]
+    assert drawn["orders"] == {"1": "liquidation-1"}
+    assert len(drawn["ids"]) == 24
+
+
 def test_each_symbol_has_its_chart_and_the_traded_ones_come_first(page):
     """The symbol with the most fills is drawn first; all can be chosen."""
     bars = pa.concat_tables([bar_table([1.0], symbol="AAPL"), bar_table([2.0], symbol="NQ")])

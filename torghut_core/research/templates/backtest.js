@@ -392,7 +392,7 @@ class Marks {
     if (!best) return null;
     const {fills} = this.data, lines = [];
     for (const k of best.slice(0, 3)) {
-      const because = fills.texts[fills.because()[k]], id = fills.ids.slice(12 * k, 12 * k + 12).trim();
+      const because = fills.texts[fills.because()[k]], id = explained(fills, k);
       lines.push(`${moment(fills.time()[k])}  ${fills.is_buy()[k] ? "buy" : "sell"} ${plain(fills.quantity()[k])} at ${plain(fills.price()[k])}`);
       lines.push(`${this.data.strategies[fills.strategy()[k]]}${because ? `: ${because.slice(0, 160)}` : ""}`);
       if (id && best.length === 1) lines.push(`torghut explain ${id}`);
@@ -401,6 +401,9 @@ class Marks {
     return lines;
   }
 }
+
+/** What `torghut explain` takes for a fill: the beginning of its decision's hash, or the id of an order without one. */
+const explained = (fills, k) => fills.orders[k] ?? fills.ids.slice(12 * k, 12 * k + 12).trim();
 
 // The table of round trips
 
@@ -411,7 +414,7 @@ function listTrips(data, show) {
   const percent = Float64Array.from(trips.entry_price(), (price, k) => 100 * (trips.exit_price()[k] / price - 1) * (trips.is_long()[k] ? 1 : -1));
   const rank = names => { const sorted = [...names].sort(); return names.map(name => sorted.indexOf(name)); };
   const [strategyRank, symbolRank] = [rank(strategies), rank(symbols)];
-  const id = (column, k) => column[k] < 0 ? "" : fills.ids.slice(12 * column[k], 12 * column[k] + 12).trim();
+  const id = (column, k) => column[k] < 0 ? "" : explained(fills, column[k]);
   const decimalsOf = new Map(data.markets.map(({symbol, decimals}) => [symbol, decimals]));
   const price = (value, k) => {
     const least = decimalsOf.get(symbols[trips.symbol()[k]]) ?? 0;
@@ -460,7 +463,7 @@ function listTrips(data, show) {
     const [strategy, symbol, side, result] = [byStrategy, bySymbol, bySide, byResult].map(each => Number(each.value));
     const wanted = search.value.trim().toLowerCase();
     const texts = wanted ? fills.texts.map(text => text.toLowerCase().includes(wanted)) : [];
-    const has = k => [trips.entry()[k], trips.exit()[k]].some(fill => fill >= 0 && (texts[fills.because()[fill]] || fills.ids.slice(12 * fill, 12 * fill + 12).startsWith(wanted)));
+    const has = k => [trips.entry()[k], trips.exit()[k]].some(fill => fill >= 0 && (texts[fills.because()[fill]] || explained(fills, fill).startsWith(wanted)));
     order = [];
     let profit = 0;
     for (let k = 0; k < count; k++) {
