@@ -80,7 +80,7 @@ def backtest(
     """
     from torghut_core.cli.render import progress
     from torghut_core.research.documents import charts_script
-    from torghut_core.research.experiments import new_run_id
+    from torghut_core.research.experiments import new_run_id, tried
     from torghut_core.research.run_folder import check_free, experiment_of, save_backtest, summary
     from torghut_core.research.study import open_study
 
@@ -102,14 +102,15 @@ def backtest(
         studied = study.run(advance)
     done = studied.done
     experiment = experiment_of(done, run_id=run_id, notes=notes, folder=str(folder.absolute()))
+    belief = done.belief(tried(state, experiment))
     title = strategy or ", ".join([path.name, *(tape.name for tape in tapes or [])])
-    save_backtest(folder, done, experiment, title=title, benchmark=benchmark, costs=studied.costs)
+    save_backtest(folder, done, experiment, belief=belief, title=title, benchmark=benchmark, costs=studied.costs)
     if as_json:
-        print(json.dumps(summary(done, experiment, benchmark, studied.costs)))
+        print(json.dumps(summary(done, experiment, belief, benchmark, studied.costs)))
     else:
         from torghut_core.cli.render_backtest import print_backtest
 
-        print_backtest(studied, folder)
+        print_backtest(studied, belief, folder)
     enter(state, experiment)
 
 

@@ -13,6 +13,7 @@ from torghut_core.research.figures import FIGURES
 from torghut_core.timestamps import format_timestamp
 
 if TYPE_CHECKING:
+    from torghut_core.research.belief import Belief
     from torghut_core.research.comparison import Comparison
     from torghut_core.research.experiments import Experiment
     from torghut_core.research.study import Studied
@@ -60,8 +61,8 @@ def label_of(name: str) -> str:
     return FIGURES[name].label if name in FIGURES else name.replace("_", " ")
 
 
-def print_backtest(studied: Studied, folder: Path) -> None:
-    """Print what was traded, its figures beside the benchmark and at other costs, and where everything is."""
+def print_backtest(studied: Studied, belief: Belief, folder: Path) -> None:
+    """Print what was traded, its figures beside the benchmark and at other costs, how far to believe it, and where everything is."""
     console, done = new_console(), studied.done
     print_summary(done, None, None)
     console.print()
@@ -88,6 +89,7 @@ def print_backtest(studied: Studied, folder: Path) -> None:
             table.add_row(f"{factor.normalize():f}x", *(figure_text(name, figures.get(name)) for name in _OF_COSTS))
         console.print(table)
     console.print()
+    console.print(belief.sentence, style="bold", markup=False)
     console.print(f"results: {folder}", markup=False)
     console.print(f"page:    {folder / 'page.html'}", markup=False)
 
@@ -130,6 +132,9 @@ def print_comparison(found: Comparison, page: Path | None) -> None:
     known = {name: values for name, values in found.figures.items() if any(value is not None for value in values)}
     rows = [(label_of(name), [figure_text(name, value) for value in values]) for name, values in known.items()]
     _print_columns("figure", names, rows)
+    for name, sentence in zip(names, found.sentences, strict=True):
+        if sentence:
+            print(f"{name}: {sentence}")
     print()
     if found.differences:
         _print_columns("what differs", names, found.differences.items())

@@ -99,7 +99,7 @@ def sweep(
     if as_json:
         print(json.dumps(kept))
     else:
-        print_sweep(done, folder, kept["belief"])
+        print_sweep(done, folder, (kept["belief"] or {}).get("sentence", ""))
     if not done.is_complete:
         print(
             f"{len(done.trials):,} of {done.total:,} sets are done; the same command goes on from there",

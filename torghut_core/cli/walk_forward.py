@@ -102,15 +102,16 @@ def walk_forward(
 
     from torghut_core.cli.render import print_walk_forward, progress
     from torghut_core.research.experiments import Ledger, new_run_id
+    from torghut_core.research.run_folder import check_free
     from torghut_core.research.sweep import open_sweep
     from torghut_core.research.walk_forward import grid, run_walk_forward
-    from torghut_core.research.walk_forward_files import check_folder, keep
+    from torghut_core.research.walk_forward_files import keep
     from torghut_core.trading.totals import to_json
 
     plan = _plan(train, test, purge, embargo, combinatorial)
     run_id = new_run_id("walk-forward")
     folder = out or state / "walk-forwards" / run_id
-    check_folder(folder)
+    check_free(folder)
     with (
         closing(Ledger.open(state)) as ledger,
         open_sweep(

@@ -69,9 +69,11 @@ class Belief(msgspec.Struct, frozen=True, kw_only=True):
     mean_profit_low: float
     mean_profit_high: float
 
-    def figures(self) -> dict[str, float]:
-        """The numbers by name, without answer and sentence."""
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if not isinstance(value, str)}
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it: None where a number is not known or infinite."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        unknown = (name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value))
+        return found | dict.fromkeys(unknown)
 
 
 def judge(

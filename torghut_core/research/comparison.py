@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib.resources import files
@@ -17,7 +18,7 @@ from torghut_core.errors import StateError
 from torghut_core.research.experiments import Experiment, Ledger
 from torghut_core.research.figures import FIGURES
 from torghut_core.research.performance import Curve, floats, ints, thinned
-from torghut_core.research.run_folder import read_run
+from torghut_core.research.run_folder import RESULT, read_run
 from torghut_core.timestamps import format_timestamp
 
 MOST_POINTS = 1_000
@@ -31,11 +32,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     runs : in the order in which they were named.
     figures : by name, the figure of each run; None where it is not known.
+    sentences : how far each run can be believed, "" where its folder is gone.
     described : what each run is made of, by name, as each run has it; None where one has no such thing.
     """
 
     runs: Sequence[Experiment]
     figures: Mapping[str, Sequence[float | None]]
+    sentences: Sequence[str]
     described: Mapping[str, Sequence[Any]]
 
     @property
@@ -48,6 +51,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "runs": [run.to_json() for run in self.runs],
             "figures": dict(self.figures),
+            "beliefs": list(self.sentences),
             "differences": self.differences,
         }
 
@@ -80,6 +84,7 @@ def compare(runs: Sequence[Experiment]) -> Comparison:
     return Comparison(
         runs=runs,
         figures={name: [run.figures.get(name) for run in runs] for name in dict.fromkeys(names)},
+        sentences=[_sentence(run) for run in runs],
         described={name: [each.get(name) for each in described] for name in things},
     )
 
@@ -100,6 +105,7 @@ def write_comparison(path: Path, found: Comparison) -> None:
             (FIGURES[name].label if name in FIGURES else name, FIGURES[name].unit if name in FIGURES else "", *values)
             for name, values in found.figures.items()
         ],
+        sentences=found.sentences,
         differences=list(found.differences.items()),
         lines=_lines(found.runs),
         colors=COLORS,
@@ -137,6 +143,15 @@ def _lines(runs: Sequence[Experiment]) -> list[tuple[int, str]]:
     return drawn
 
 
+def _sentence(run: Experiment) -> str:
+    path = Path(run.folder) / RESULT
+    try:
+        found = json.loads(path.read_bytes()) if run.folder else {}
+    except (OSError, ValueError):
+        return ""
+    return str((found.get("belief") or {}).get("sentence", ""))
+
+
 def _described(run: Experiment) -> Iterator[tuple[str, Any]]:
     """All that a run is made of, by name, in the order in which a reader looks for it."""
     yield "kind", run.kind
@@ -153,7 +168,7 @@ def _described(run: Experiment) -> Iterator[tuple[str, Any]]:
     for plugin in run.code:
         made = " ".join(str(plugin.get(name) or "") for name in ("distribution", "version")).strip()
         yield f"code.{plugin['kind']} {plugin['name']}", f"{made} {(plugin.get('code_digest') or '')[:16]}".strip()
-    yield from _flat("folds", run.folds or {})
+    yield from _flat("folds", {name: value for name, value in (run.folds or {}).items() if name != "figures"})
     yield "variants", run.variants
     yield "selection", run.selection
     yield "author", run.author

@@ -13,6 +13,7 @@ import math
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -270,6 +271,23 @@ class Ledger:
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
+
+
+def tried(state: Path, experiment: Experiment) -> int:
+    """How many parameter sets were tried of the strategies of an experiment on its tapes, its own with them.
+
+    Its own alone where the ledger cannot be read: whoever adds to it then says so.
+    """
+    try:
+        with closing(Ledger.open(state)) as ledger:
+            before = ledger.find()
+    except StateError:
+        return experiment.variants
+    found = {experiment.is_again: experiment.variants}
+    for row in before:
+        if (row.strategy, row.data_digest) == (experiment.strategy, experiment.data_digest):
+            found[row.is_again] = max(found.get(row.is_again, 0), row.variants)
+    return sum(found.values())
 
 
 def new_run_id(kind: Kind) -> str:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from torghut_core.errors import InputError, NotFoundError, StateError
 from torghut_core.research.backtests import Backtest
+from torghut_core.research.belief import Belief
 from torghut_core.research.experiments import Experiment
 from torghut_core.research.page import write_backtest
 from torghut_core.research.performance import BUY_AND_HOLD, Row
@@ -59,6 +60,7 @@ def save_backtest(
     done: Backtest,
     experiment: Experiment,
     *,
+    belief: Belief | None = None,
     title: str = "Backtest",
     benchmark: str = BUY_AND_HOLD,
     costs: Mapping[Decimal, Mapping[str, float]] = NO_COSTS,
@@ -69,6 +71,7 @@ def save_backtest(
     ----------
     folder : not there yet, or empty.
     experiment : what was run, see `experiment_of`.
+    belief : whether it can be told from luck; that of a single trial where None.
     title : of the page.
     benchmark, costs : as `Studied` has them.
 
@@ -77,19 +80,21 @@ def save_backtest(
     InputError : the folder has something in it.
     StateError : it cannot be written.
     """
+    belief = belief or done.belief()
     with new_folder(folder) as made:
         pq.write_table(done.trades, made / "round_trips.parquet")
         pq.write_table(done.equity, made / "equity.parquet")
         pq.write_table(order_table(done.orders()), made / "orders.parquet")
         multiples = {float(factor): figures for factor, figures in costs.items()}
-        write_backtest(made / "page.html", title, done, benchmark=benchmark, costs=multiples)
-        (made / RESULT).write_text(json.dumps(summary(done, experiment, benchmark, costs), indent=1) + "\n")
+        write_backtest(made / "page.html", title, done, belief=belief, benchmark=benchmark, costs=multiples)
+        (made / RESULT).write_text(json.dumps(summary(done, experiment, belief, benchmark, costs), indent=1) + "\n")
     return folder
 
 
 def summary(
     done: Backtest,
     experiment: Experiment,
+    belief: Belief,
     benchmark: str = BUY_AND_HOLD,
     costs: Mapping[Decimal, Mapping[str, float]] = NO_COSTS,
 ) -> dict[str, Any]:
@@ -97,6 +102,7 @@ def summary(
     is_compared = bool(done.series) and done.starting_cash > 0
     return experiment.to_json() | {
         "result": json.loads(to_json(done.result)),
+        "belief": belief.to_json(),
         "currency": done.currency,
         "starting_cash": float(done.starting_cash),
         "benchmark": {"name": benchmark} | (known(done.against(benchmark)) if is_compared else {}),

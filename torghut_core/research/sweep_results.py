@@ -30,7 +30,7 @@ from torghut_core.catalog import content_digest, did_you_mean
 from torghut_core.errors import InputError, StateError
 from torghut_core.files import open_lock
 from torghut_core.research.belief import Belief
-from torghut_core.research.experiments import Experiment, Ledger
+from torghut_core.research.experiments import Experiment, Ledger, tried
 from torghut_core.research.figures import FIGURES
 from torghut_core.research.search import Axis, ParameterSet, Search, value_text
 from torghut_core.research.sweep import COUNTS, Outcome, Sweep, Trial
@@ -361,7 +361,6 @@ def keep(folder: Path, done: SweepResult, sweep: Sweep, search: str, state: Path
     StateError : something cannot be written; what could be is there.
     """
     best = done.best
-    believed = _belief(done, sweep) if best else None
     goal = f"{'lowest' if done.objective.is_minimized else 'highest'} {done.objective.name} of {search}"
     experiment = _experiment(
         sweep,
@@ -371,16 +370,17 @@ def keep(folder: Path, done: SweepResult, sweep: Sweep, search: str, state: Path
         selection=goal,
         folder=str(folder.absolute()),
     )
+    believed = _belief(done, sweep, tried(state, experiment)) if best else None
     path = folder / "result.json"
     is_new = done.fresh > 0 or not path.exists()
-    result = experiment.to_json() | done.to_json() | {"belief": believed.sentence if believed else ""}
+    result = experiment.to_json() | done.to_json() | {"belief": believed.to_json() if believed else None}
     if not is_new:
         before = json.loads(path.read_text(encoding="utf-8"))
         result |= {name: before[name] for name in ("run_id", "created_at", "author")}
     _write_text(path, json.dumps(result, indent=1))
     title = f"Sweep of {experiment.strategy}"
     facts = {name: result[name] for name in _FACTS}
-    write_sweep(folder / "page.html", done, facts, title, result["belief"])
+    write_sweep(folder / "page.html", done, facts, title, believed.sentence if believed else "")
     if is_new:
         with closing(Ledger.open(state)) as ledger:
             ledger.add(experiment)
@@ -401,13 +401,13 @@ def _experiment(sweep: Sweep, **fields: Any) -> Experiment:
     return Experiment.of(generation, "sweep", began_at=tape.began_at, ended_at=tape.ended_at, **given)
 
 
-def _belief(done: SweepResult, sweep: Sweep) -> Belief:
-    """How far the best set can be believed, in view of all that were tried."""
+def _belief(done: SweepResult, sweep: Sweep, trials: int) -> Belief:
+    """How far the best set can be believed, in view of all that were tried: here, and before."""
     best = sweep.runner.run(done.best[0].params)
     sharpes = np.array([trial.figures.get("sharpe", math.nan) for trial in done.trials])
     sharpes = sharpes[np.isfinite(sharpes)]
     variance = float(sharpes.var(ddof=1)) / best.days.per_year if len(sharpes) > 1 else None
-    return best.belief(trials=len(done.trials), variance=variance)
+    return best.belief(trials, variance=variance)
 
 
 def _write_text(path: Path, text: str) -> None:

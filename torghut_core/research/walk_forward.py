@@ -225,7 +225,7 @@ class WalkForward:
                 "paths": self.path_values.tolist(),
                 "figures": self.figures,
                 "overfitting": self.overfitting._asdict(),
-                "belief": self.belief.figures() | {"answer": self.belief.answer, "sentence": self.belief.sentence},
+                "belief": self.belief.to_json(),
             }
         )
         return found

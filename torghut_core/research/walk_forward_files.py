@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -18,11 +17,11 @@ import pyarrow.parquet as pq
 from markupsafe import Markup, escape
 
 from torghut_core.audit.values import plain
-from torghut_core.errors import InputError, StateError
 from torghut_core.model.market import FloatArray
 from torghut_core.research.belief import Answer
 from torghut_core.research.experiments import Experiment, Ledger
 from torghut_core.research.figures import FIGURES
+from torghut_core.research.run_folder import RESULT, new_folder
 from torghut_core.research.sweep import Sweep
 from torghut_core.research.walk_forward import NONE, WalkForward
 
@@ -88,15 +87,16 @@ def keep(
         ended_at=tape.ended_at,
         figures=done.figures,
         params={axis.path: plain(axis.values) for axis in sweep.runner.axes},
-        folds={"plan": found["plan"], "folds": found["folds"]},
+        folds=found["plan"] | {"figures": found["folds"]},
         variants=len(done.trials) + len(done.refused),
         selection=f"highest {done.objective} where it was chosen",
         folder=str(folder.absolute()),
     )
-    before = ledger.find(strategy=experiment.strategy, kind="walk-forward")
-    others = {row.is_again for row in before if row.data_digest == experiment.data_digest} - {experiment.is_again}
+    same = experiment.strategy, experiment.data_digest
+    before = ledger.find(kind="walk-forward")
+    others = {row.is_again for row in before if (row.strategy, row.data_digest) == same} - {experiment.is_again}
     done = replace(done, earlier=len(others))
-    result = experiment.to_json() | done.to_json()
+    result = done.to_json() | experiment.to_json()
     write(folder, done, result, f"Walk forward of {experiment.strategy}")
     ledger.add(experiment)
     return done, result
@@ -104,29 +104,11 @@ def keep(
 
 def write(folder: Path, done: WalkForward, result: Mapping[str, Any], title: str) -> None:
     """Write tables, page and ``result.json``; raises as `keep`."""
-    check_folder(folder)
-    waiting = folder.with_name(f".{folder.name}.new")
-    try:
-        shutil.rmtree(waiting, ignore_errors=True)
-        waiting.mkdir(parents=True)
-        pq.write_table(equity_table(done), waiting / "equity.parquet")
-        pq.write_table(trial_table(done), waiting / "trials.parquet")
-        (waiting / "page.html").write_text(page(done, result, title), encoding="utf-8")
-        (waiting / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-        waiting.replace(folder)
-    except OSError as error:
-        raise StateError(f"{folder}: {error.strerror} (give another --out)") from error
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that has something in it.
-
-    Raises
-    ------
-    InputError : it has.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not empty (give another --out, or remove it)")
+    with new_folder(folder) as made:
+        pq.write_table(equity_table(done), made / "equity.parquet")
+        pq.write_table(trial_table(done), made / "trials.parquet")
+        (made / "page.html").write_text(page(done, result, title), encoding="utf-8")
+        (made / RESULT).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def page(done: WalkForward, result: Mapping[str, Any], title: str) -> str:
@@ -147,7 +129,7 @@ def page(done: WalkForward, result: Mapping[str, Any], title: str) -> str:
         cards=_cards(done),
         equity=_equity(done),
         axes=[path.removeprefix("params.") for path in done.trials[0].params],
-        folds=[_row(row, list(done.trials[0].params)) for row in result["folds"]],
+        folds=[_row(row, list(done.trials[0].params)) for row in done.to_json()["folds"]],
         heat=heat,
         shown=shown,
         facts=_facts(done, result),

@@ -105,6 +105,18 @@ def test_a_run_is_in_the_ledger_with_all_that_made_it(run, places):
     assert "quantity" in run(f"experiments {row['run_id'][:20]}")
 
 
+def test_the_summary_says_how_far_it_can_be_believed(run, places):
+    """In view of all that was tried on the same tapes; the same again is no further trial, and `report` says it too."""
+    assert "Too little to tell from luck: it takes 30 round trips" in backtest(run)
+    assert backtest(run, "--json")["belief"]["trials"] == 1
+    (places / "walk.yaml").write_text(TEXT.replace('quantity: "1"', 'quantity: "2"'))
+    done = backtest(run, "--json --out made")
+    assert done["belief"]["trials"] == 2
+    assert done["belief"]["answer"] == "too little to tell from luck"
+    assert done["belief"]["sentence"] in run("report made")
+    assert "Too little to tell from luck" in (places / "made" / "page.html").read_text()
+
+
 def test_a_strategy_alone_is_traded_also_where_it_is_disabled(run):
     """The other entries of the catalog do not trade; an unknown name is met with those that there are."""
     done = backtest(run, "--strategy other --json")

@@ -417,7 +417,8 @@ def test_a_finished_sweep_is_not_run_again_and_sorts_by_another_figure(place):
         {"params.fast": [str(fast) for fast in range(3, 10)], "params.slow": ["8", "40"]},
     )
     assert kept["invalid"] == 2
-    assert "tell from luck" in kept["belief"] or "distinguishable" in kept["belief"]
+    assert kept["belief"]["trials"] == len(done.trials)
+    assert "from luck" in kept["belief"]["sentence"]
     assert "plotly" in (place / "out" / "page.html").read_text()
 
 

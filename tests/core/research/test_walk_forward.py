@@ -214,14 +214,18 @@ def test_the_command_writes_prints_and_enters_the_ledger(hours, tmp_path, monkey
 
     assert ran(monkeypatch, *common, *days, "--out", tmp_path / "first") == 0
     printed = capsys.readouterr()
-    assert "2 parameter sets on 1 worker; train 12d, test 5d, purge 1d" in printed.err
+    assert "2 parameter sets on 1 worker" in printed.err
+    assert "; train 12d, test 5d, purge 1d\n" in printed.err
     assert "Too little to tell from luck" in printed.out
     assert (tmp_path / "first" / "page.html").exists()
 
     assert ran(monkeypatch, *common, "--combinatorial", "3,1", "--json") == 0
     second = json.loads(capsys.readouterr().out)
     assert second["belief"]["trials"] == 2
-    assert len(second["folds"]) == 3
+    assert len(second["folds"]["figures"]) == 3
+    monkeypatch.setattr("sys.argv", ["torghut", "report", second["run_id"], "--state", str(tmp_path / "state")])
+    assert cli._run() == 0
+    assert f"{second['run_id']}: {second['belief']['sentence']}" in capsys.readouterr().out
 
     assert ran(monkeypatch, *common, *days, "--json") == 0
     assert json.loads(capsys.readouterr().out)["belief"]["trials"] == 2
