@@ -342,7 +342,8 @@ def print_sweep(done: SweepResult, folder: Path, belief: str) -> None:
     """Print the best sets with their figures, why others have none, and how far the best one can be believed."""
     from torghut_core.research.figures import FIGURES, unknown
     from torghut_core.research.search import value_text
-    from torghut_core.research.sweep_page import COLUMNS, figure_text
+    from torghut_core.research.summary import figure_text
+    from torghut_core.research.sweep_page import COLUMNS
 
     console = new_console()
     name = done.objective.name

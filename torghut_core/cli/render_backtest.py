@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torghut_core.cli.render import counted, new_console, plain_table, print_rows, print_summary
+from torghut_core.cli.render import counted, new_console, plain_table, print_figures, print_rows, print_summary
 from torghut_core.research.comparison import compare
-from torghut_core.research.figures import FIGURES
+from torghut_core.research.summary import figure_text, label_of
 from torghut_core.timestamps import format_timestamp
 
 if TYPE_CHECKING:
@@ -18,47 +18,8 @@ if TYPE_CHECKING:
     from torghut_core.research.experiments import Experiment
     from torghut_core.research.study import Studied
 
-_SHOWN = (
-    "total_return_pct",
-    "cagr_pct",
-    "volatility_pct",
-    "sharpe",
-    "sortino",
-    "calmar",
-    "max_drawdown_pct",
-    "time_in_market_pct",
-    "turnover_a_year",
-    "round_trips",
-    "win_rate_pct",
-    "profit_factor",
-    "expectancy",
-    "mean_holding_s",
-    "costs",
-    "costs_bps",
-)
-"""Figures that a summary has; ``result.json`` and the page have all."""
-
 _OF_COSTS = ("total_return_pct", "sharpe", "max_drawdown_pct", "round_trips", "costs")
 _OF_LEDGER = ("total_return_pct", "sharpe", "max_drawdown_pct", "round_trips")
-
-
-def figure_text(name: str, value: float | None) -> str:
-    """A figure with its unit; "-" where it is not known.
-
-    Examples
-    --------
-    >>> figure_text("sharpe", 1.234), figure_text("fills", 1200), figure_text("cagr_pct", None)
-    ('1.23', '1,200', '-')
-    """
-    if value is None or math.isnan(value):
-        return "-"
-    unit = FIGURES[name].unit if name in FIGURES else ""
-    return f"{value:,.0f}" if unit == "count" else f"{value:,.2f}{' ' + unit if unit not in ('', 'money') else ''}"
-
-
-def label_of(name: str) -> str:
-    """What a figure is called."""
-    return FIGURES[name].label if name in FIGURES else name.replace("_", " ")
 
 
 def print_backtest(studied: Studied, belief: Belief, folder: Path) -> None:
@@ -66,21 +27,11 @@ def print_backtest(studied: Studied, belief: Belief, folder: Path) -> None:
     console, done = new_console(), studied.done
     print_summary(done, None, None)
     console.print()
-    table = plain_table("", "", "", "", text=1)
-    shown = [(label_of(name), figure_text(name, done.statistics.get(name))) for name in _SHOWN]
-    half = (len(shown) + 1) // 2
-    table.columns[2].justify = "left"
-    table.show_header = False
-    for (left, value), (right, other) in zip(shown[:half], [*shown[half:], ("", "")], strict=False):
-        table.add_row(left, value, f"   {right}", other)
-    console.print(table)
+    print_figures(done.statistics)
     if done.series and done.starting_cash > 0:
         against = done.against(studied.benchmark)
         known = {name: value for name, value in against.items() if not math.isnan(value)}
-        texts = (
-            f"{name.removesuffix('_pct').replace('_', ' ')} {value:,.2f}{' %' if name.endswith('_pct') else ''}"
-            for name, value in known.items()
-        )
+        texts = (f"{label_of(name)} {figure_text(name, value)}" for name, value in known.items())
         console.print(f"beside {studied.benchmark}: {', '.join(texts)}", markup=False)
     if studied.costs:
         console.print()

@@ -196,8 +196,7 @@ class Backtest:
     @cached_property
     def days(self) -> Days:
         """The days of the curve."""
-        event_ts = self.curve().event_ts
-        return trading_days(event_ts, self.calendar, int(event_ts[0]) if len(event_ts) else 0)
+        return trading_days(self.curve().event_ts, self.calendar)
 
     def traded(self) -> Traded:
         """What was filled, and what it cost."""

@@ -169,7 +169,19 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "costs_of_gain_pct": Figure("costs", "costs of the gain before them", "%", _FILL),
     }
 )
-"""Every figure, in the order in which it is shown."""
+"""Every figure of a run, in the order in which it is shown."""
+
+COMPARED: Mapping[str, Figure] = MappingProxyType(
+    {
+        "beta": Figure("benchmark", "beta", "", _RISK),
+        "alpha_pct": Figure("benchmark", "alpha a year", "%", _RISK),
+        "correlation": Figure("benchmark", "correlation", "", _RISK),
+        "tracking_error_pct": Figure("benchmark", "tracking error a year", "%", _RISK),
+        "information_ratio": Figure("benchmark", "information ratio", "", _RISK),
+        "benchmark_return_pct": Figure("benchmark", "return of the benchmark", "%"),
+    }
+)
+"""Every figure of a run beside a benchmark."""
 
 
 def figures(
@@ -186,16 +198,16 @@ def figures(
 
     Parameters
     ----------
-    event_ts, equity : shape (n,), the account over time, ns and money; NaN where it was not valued.
+    event_ts, equity : shape (n,), the account from its start on, ns and money; NaN where it was not valued.
     cash : of the account before it.
-    days : of `event_ts`, for many runs on the same times; days of UTC where None.
+    days : of `event_ts`, once for many runs on the same times; days of UTC where None.
     trips, traded : what is known of round trips and costs; their figures are left out where None.
     exposure : shape (n,), the notional of all positions, unsigned, money; its figures are left out where None.
 
     Examples
     --------
-    >>> at = np.arange(1, 41) * DAY
-    >>> found = figures(at, 1000.0 * 1.001 ** np.arange(1, 41), 1000.0)
+    >>> at = np.arange(41) * DAY
+    >>> found = figures(at, 1000.0 * 1.001 ** np.arange(41), 1000.0)
     >>> round(found["total_return_pct"], 3), found["max_drawdown_pct"], found["days"]
     (4.079, 0.0, 40)
     """
@@ -224,7 +236,7 @@ def unknown(found: Mapping[str, float]) -> dict[str, str]:
     return reasons
 
 
-def trading_days(event_ts: IntArray, calendar: str = ROUND_THE_CLOCK, began_at: int | None = None) -> Days:
+def trading_days(event_ts: IntArray, calendar: str = ROUND_THE_CLOCK, *, has_start: bool = True) -> Days:
     """The days of a curve. A point at midnight ends the day before it.
 
     Round the clock, a curve of two weeks and more without a point at a weekend is one of an exchange whose calendar nobody named:
@@ -234,14 +246,14 @@ def trading_days(event_ts: IntArray, calendar: str = ROUND_THE_CLOCK, began_at: 
     ----------
     event_ts : shape (n,), ns, increasing.
     calendar : a name of exchange_calendars, or 24/7.
-    began_at : the time of the start, ns: points up to it are of the first day. Where None, the first point is the end of a bar.
+    has_start : whether the first point is the start of a run, as in a `Curve`, and of the day of what follows it; else it is the
+        end of a bar.
     """
     if not len(event_ts):
         return Days(np.empty(0, np.int64), np.empty(0, "datetime64[D]"), DAYS_A_YEAR)
     before = event_ts - 1
-    if began_at is not None:  # the start is of the day of what follows it
-        start = int(np.searchsorted(event_ts, began_at, side="right"))
-        before[:start] = before[start] if start < len(before) else began_at
+    if has_start:
+        before[0] = before[1] if len(before) > 1 else event_ts[0]
     if calendar != ROUND_THE_CLOCK:
         starts, dates = _sessions(calendar, int(before[0]), int(before[-1]))
         if len(starts):
@@ -323,7 +335,7 @@ def drawdowns(event_ts: IntArray, equity: FloatArray, cash: float) -> list[Drawd
 
 
 def compared(returns: FloatArray, benchmark: FloatArray, per_year: int) -> dict[str, float]:
-    """Daily returns beside those of a benchmark on the same days: what moves with it, and what does not.
+    """Daily returns beside those of a benchmark on the same days, by the names of `COMPARED`.
 
     Parameters
     ----------
@@ -331,8 +343,7 @@ def compared(returns: FloatArray, benchmark: FloatArray, per_year: int) -> dict[
     per_year : days in a year.
     """
     days = min(len(returns), len(benchmark))
-    names = ("beta", "alpha_pct", "correlation", "tracking_error_pct", "information_ratio", "benchmark_return_pct")
-    found = dict.fromkeys(names, math.nan)
+    found = dict.fromkeys(COMPARED, math.nan)
     own, other = returns[:days], benchmark[:days]
     found["benchmark_return_pct"] = 100 * float(np.prod(1 + benchmark) - 1)
     if days < FEW:

@@ -26,8 +26,9 @@ from torghut_core.research.documents import CHARTS, write_document
 from torghut_core.research.figures import FIGURES, Days, Trips, drawdowns, unknown
 from torghut_core.research.page_returns import returns_of
 from torghut_core.research.performance import BUY_AND_HOLD, BarSeries, Curve, Row
+from torghut_core.research.summary import duration, figure_text, label_of
 from torghut_core.research.trips import RoundTrip
-from torghut_core.timestamps import DAY, HOUR, MINUTE, SECOND, format_timestamp
+from torghut_core.timestamps import DAY, SECOND, format_timestamp
 
 if TYPE_CHECKING:
     from torghut_core.research.backtests import Backtest
@@ -217,7 +218,7 @@ def write_page(path: Path, run: Run) -> Path:
                 "from": _moment(each.began_at),
                 "lowest": _moment(each.lowest_at),
                 "recovered": _moment(each.recovered_at) if each.recovered_at else "not yet",
-                "length": _length(each.length_ns),
+                "length": duration(each.length_ns),
             }
             for each in drawdowns(run.curve.event_ts, run.curve.equity, float(run.cash))[:MOST_DRAWDOWNS]
         ],
@@ -241,7 +242,7 @@ def write_page(path: Path, run: Run) -> Path:
         denied_count=max(len(run.denied), sum(_reasons(run).values())),
         actions=[{"time": _moment(applied.at), "what": str(applied)} for applied in run.actions],
         figures=_figures(run),
-        unknown={_label(name): why for name, why in unknown(run.figures).items()},
+        unknown={label_of(name): why for name, why in unknown(run.figures).items()},
         setup=_setup(run.record),
         facts=run.facts,
         spans=[_span(symbol, bars) for symbol, bars in list(run.bars.items())[:MOST_ROWS]],
@@ -295,7 +296,7 @@ def _warnings(run: Run) -> Iterator[str]:
         yield "No position was closed, so nothing was earned or lost for good."
     times = run.curve.event_ts
     if len(times) and times[-1] - times[0] < SHORT_SPAN:
-        yield f"The data spans {_length(int(times[-1] - times[0]))}: annual figures of so short a time mean little."
+        yield f"The data spans {duration(int(times[-1] - times[0]))}: annual figures of so short a time mean little."
     if run.positions:
         value = "it is" if len(run.positions) == 1 else "they are"
         yield f"{_many(len(run.positions), 'position')} open at the end; {value} in the equity at the last price."
@@ -312,7 +313,7 @@ def _warnings(run: Run) -> Iterator[str]:
     pauses = [(pause, symbol) for symbol, bars in run.bars.items() if (pause := _pauses(bars)[1]) > LONG_PAUSE]
     if pauses:
         longest, symbol = max(pauses)
-        yield f"The data has pauses: {symbol} has no bar for {_length(longest)}."
+        yield f"The data has pauses: {symbol} has no bar for {duration(longest)}."
 
 
 def _thinned(run: Run, drawn: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -350,7 +351,7 @@ def _cards(run: Run) -> list[Card]:
         value = figures.get(name, math.nan)
         if _is_known(value) and (value or name != "interest"):
             is_bad = value < 0 and name in ("sharpe", "sortino", "expectancy", "alpha_pct", "cagr_pct")
-            cards.append(Card(label, _figure(name, value), note, "bad" if is_bad else ""))
+            cards.append(Card(label, figure_text(name, value), note, "bad" if is_bad else ""))
     won = sum(trip.profit > 0 for trip in run.trips)
     share = f"{100 * won / len(run.trips):.0f} %" if run.trips else "none"
     cards.append(
@@ -422,12 +423,12 @@ def _figures(run: Run) -> dict[str, dict[str, str]]:
     groups: dict[str, dict[str, str]] = {}
     for name, value in run.figures.items():
         if _is_known(value):
-            groups.setdefault(FIGURES[name].group if name in FIGURES else "others", {})[_label(name)] = _figure(
+            groups.setdefault(FIGURES[name].group if name in FIGURES else "others", {})[label_of(name)] = figure_text(
                 name, value
             )
     if any(map(_is_known, run.against.values())):
         groups[f"beside {run.benchmark}"] = {
-            _label(name): _figure(name, value) for name, value in run.against.items() if _is_known(value)
+            label_of(name): figure_text(name, value) for name, value in run.against.items() if _is_known(value)
         }
     return groups
 
@@ -442,9 +443,9 @@ def _costs(costs: Mapping[float, Mapping[str, float]]) -> dict[str, Any] | None:
         "multiples": [f"{each:g}x" for each in multiples],
         "rows": [
             {
-                "name": _label(name),
+                "name": label_of(name),
                 "values": [
-                    _figure(name, value) if _is_known(value := costs[each].get(name, math.nan)) else ""
+                    figure_text(name, value) if _is_known(value := costs[each].get(name, math.nan)) else ""
                     for each in multiples
                 ],
             }
@@ -484,7 +485,7 @@ def _span(symbol: str, bars: BarSeries) -> dict[str, str]:
         "to": _moment(int(bars.event_ts[-1]) + bars.step),
         "bars": f"{len(bars):,} of {charts.step_name(bars.step)}",
         "pauses": f"{count:,}",
-        "longest": _length(longest) if count else "none",
+        "longest": duration(longest) if count else "none",
         "last": f"{close[-1]:,.10g}" if len(close) else "",
     }
 
@@ -553,23 +554,6 @@ def _is_known(value: float) -> bool:
     return not math.isnan(value)
 
 
-def _label(name: str) -> str:
-    """The name of a figure in words, without its unit."""
-    return FIGURES[name].label if name in FIGURES else name.removesuffix("_pct").replace("_", " ")
-
-
-def _figure(name: str, value: float) -> str:
-    """A figure with its unit."""
-    unit = FIGURES[name].unit if name in FIGURES else "%" if name.endswith("_pct") else ""
-    if math.isinf(value):
-        return "infinite"
-    if unit == "s":
-        return _length(int(value * SECOND))
-    if unit == "count":
-        return f"{value:,.0f}"
-    return f"{value:,.2f}" + (f" {unit}" if unit not in ("", "money") else "")
-
-
 def _number(value: Decimal) -> str:
     """A decimal as a person writes it: no exponent, no trailing zeros."""
     text = f"{value:,f}"
@@ -578,19 +562,6 @@ def _number(value: Decimal) -> str:
 
 def _many(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else noun + 's'}"
-
-
-def _length(ns: int) -> str:
-    """A length of time in its two largest units."""
-    for unit, name, part, part_name in (
-        (DAY, "d", HOUR, "h"),
-        (HOUR, "h", MINUTE, "min"),
-        (MINUTE, "min", SECOND, "s"),
-    ):
-        if ns >= unit:
-            rest = ns % unit // part
-            return f"{ns // unit:,} {name}" + (f" {rest} {part_name}" if rest and ns < 100 * unit else "")
-    return f"{ns / SECOND:.3g} s"
 
 
 def _moment(ns: int) -> str:

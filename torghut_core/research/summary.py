@@ -8,8 +8,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from torghut_core.research.figures import FIGURES, unknown
+from torghut_core.research.figures import COMPARED, FIGURES, unknown
 from torghut_core.research.performance import Curve, thinned
+from torghut_core.timestamps import DAY, HOUR, MINUTE, SECOND
+
+_KNOWN = {**FIGURES, **COMPARED}
 
 WIDTH, HEIGHT = 480, 120
 """Of the line, pixels."""
@@ -55,6 +58,24 @@ def by_group(figures: Mapping[str, float]) -> dict[str, dict[str, str]]:
     return groups
 
 
+def label_of(name: str) -> str:
+    """What a figure is called."""
+    return _KNOWN[name].label if name in _KNOWN else name.removesuffix("_pct").replace("_", " ")
+
+
+def figure_text(name: str, value: float | None) -> str:
+    """A figure with its unit; "-" where it is not known.
+
+    Examples
+    --------
+    >>> figure_text("sharpe", 1.234), figure_text("fills", 1200), figure_text("cagr_pct", None)
+    ('1.23', '1,200', '-')
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    return written(value, _KNOWN[name].unit if name in _KNOWN else "%" if name.endswith("_pct") else "")
+
+
 def written(value: float, unit: str) -> str:
     """A value as text, in a unit of `FIGURES`.
 
@@ -67,7 +88,7 @@ def written(value: float, unit: str) -> str:
         case "count":
             return f"{value:,.0f}"
         case "s":
-            return duration(value)
+            return duration(round(value * SECOND))
         case "days":
             return f"{value:,.1f} days"
         case "" | "money":
@@ -75,23 +96,23 @@ def written(value: float, unit: str) -> str:
     return f"{value:,.2f} {unit}"
 
 
-def duration(seconds: float) -> str:
-    """A time in its two largest units.
+def duration(ns: int) -> str:
+    """A length of time in its two largest units.
 
     Examples
     --------
-    >>> duration(200_000), duration(7_200), duration(0.25)
+    >>> duration(200_000 * SECOND), duration(2 * HOUR), duration(SECOND // 4)
     ('2 d 7 h', '2 h', '0.25 s')
     """
-    if seconds < 1:
-        return f"{seconds:.2g} s"
-    rest = round(seconds)
-    parts: list[str] = []
-    for length, name in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        count, rest = divmod(rest, length)
-        if count or parts:
-            parts.append(f"{count} {name}" if count else "")
-    return " ".join(filter(None, parts[:2]))
+    for unit, name, part, part_name in (
+        (DAY, "d", HOUR, "h"),
+        (HOUR, "h", MINUTE, "min"),
+        (MINUTE, "min", SECOND, "s"),
+    ):
+        if ns >= unit:
+            rest = ns % unit // part
+            return f"{ns // unit:,} {name}" + (f" {rest} {part_name}" if rest and ns < 100 * unit else "")
+    return f"{ns / SECOND:.3g} s"
 
 
 def not_known(figures: Mapping[str, float]) -> list[str]:

@@ -227,7 +227,7 @@ class Compiled:
             curve.event_ts,
             curve.equity,
             float(simulator.starting_cash),
-            days=trading_days(curve.event_ts, self._calendar, self._runner.tape.began_at),
+            days=trading_days(curve.event_ts, self._calendar),
             trips=trip_arrays(round_trips(rows, self._multipliers), simulator.series),
             traded=traded,
             exposure=curve.exposure,

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from torghut_core.errors import StateError
 from torghut_core.research.figures import FIGURES
 from torghut_core.research.search import value_text
+from torghut_core.research.summary import figure_text
 from torghut_core.research.sweep import Trial
 
 if TYPE_CHECKING:
@@ -74,15 +75,6 @@ def write_sweep(path: Path, done: SweepResult, facts: Mapping[str, Any], title: 
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise StateError(f"{path}: {error.strerror} (make room, and give the same command again)") from error
-
-
-def figure_text(name: str, value: float) -> str:
-    """A figure with its unit, as a person reads it."""
-    if math.isnan(value):
-        return "unknown"
-    unit = FIGURES[name].unit
-    digits = 0 if unit == "count" else 2 if unit in ("money", "%") else 3
-    return f"{value:,.{digits}f}{' %' if unit == '%' else ''}"
 
 
 def _text(value: Any) -> str:

@@ -271,7 +271,7 @@ def run_walk_forward(
             refused.append(trial)
         else:
             at, equity = trial.curve.event_ts, trial.curve.equity
-            days = trading_days(at, calendar, int(at[0]))
+            days = trading_days(at, calendar)
             if not columns:
                 plan.folds(len(days.dates))  # too few days are said before all sets are tried
             columns.append((days, at[days.last], daily_returns(equity, cash, days)))

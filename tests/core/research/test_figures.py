@@ -218,17 +218,17 @@ def test_sessions_are_days_of_the_exchange():
     """Over a weekend, a holiday, and a change of the clocks: five sessions, each to its last minute, 252 a year."""
     opens = ["2026-03-05T14:30:00Z", "2026-03-06T14:30:00Z", "2026-03-09T13:30:00Z", "2026-03-10T13:30:00Z"]
     at = np.concatenate([minutes_of(each) for each in opens])
-    days = trading_days(at, "XNYS", int(at[0]) - MINUTE)
+    days = trading_days(np.append(at[0] - MINUTE, at), "XNYS")
 
     assert days.per_year == SESSIONS_A_YEAR
     assert days.dates.astype(str).tolist() == ["2026-03-05", "2026-03-06", "2026-03-09", "2026-03-10"]
-    assert days.last.tolist() == [389, 779, 1169, 1559]
+    assert days.last.tolist() == [390, 780, 1170, 1560]
 
 
 def test_a_session_without_bars_is_a_day_without_a_change():
     """The tape lacks a session: its return is 0, and annual figures count it."""
     at = np.concatenate([minutes_of("2026-01-06T14:30:00Z"), minutes_of("2026-01-08T14:30:00Z")])
-    days = trading_days(at, "XNYS")
+    days = trading_days(at, "XNYS", has_start=False)
     returns = daily_returns(np.linspace(1001, 1780, 780), 1000.0, days)
 
     assert days.dates.astype(str).tolist() == ["2026-01-06", "2026-01-07", "2026-01-08"]
@@ -238,13 +238,13 @@ def test_a_session_without_bars_is_a_day_without_a_change():
 def test_what_moves_before_the_open_and_after_the_close_is_of_the_same_day():
     """Extended hours belong to the session of their date, those of a Saturday to Friday's."""
     at = np.array([parse_timestamp(f"2026-01-{text}:00Z") for text in ("08T10:00", "08T23:00", "09T10:00", "10T15:00")])
-    assert trading_days(at, "XNYS").last.tolist() == [1, 3]
+    assert trading_days(at, "XNYS", has_start=False).last.tolist() == [1, 3]
 
 
 def test_futures_begin_on_sunday_evening():
     """At the CME, Sunday's evening is of Monday's session; a weekday's evening is of its own date."""
     at = np.array([parse_timestamp(f"2026-01-{text}:00Z") for text in ("09T18:00", "12T01:00", "12T18:00", "13T18:00")])
-    days = trading_days(at, "CMES")
+    days = trading_days(at, "CMES", has_start=False)
     assert days.dates.astype(str).tolist() == ["2026-01-09", "2026-01-12", "2026-01-13"]
     assert days.last.tolist() == [0, 2, 3]
 
@@ -252,7 +252,7 @@ def test_futures_begin_on_sunday_evening():
 def test_days_round_the_clock_are_those_of_utc():
     """Midnight ends a day; a day without a point has the equity of the day before; there are 365 in a year."""
     at = T0 + np.array([0, HOUR, DAY, DAY + HOUR, 4 * DAY])
-    days = trading_days(at, began_at=T0)
+    days = trading_days(at)
     assert days.per_year == DAYS_A_YEAR
     assert days.dates.astype(str).tolist() == [f"2026-01-0{day}" for day in (5, 6, 7, 8)]
     assert days.last.tolist() == [2, 3, 3, 4]
@@ -263,7 +263,7 @@ def test_daily_bars_of_an_exchange_are_its_days(opens_at):
     """A bar that begins at midnight, of UTC or of New York, is of the session of its date, to the last of the month."""
     dates = np.array(["2026-01-29", "2026-01-30", "2026-02-02", "2026-02-03"], "datetime64[D]")
     starts = dates.astype("datetime64[ns]").astype(np.int64) + opens_at
-    days = trading_days(np.append(starts[0], starts + DAY), "XNYS", int(starts[0]))
+    days = trading_days(np.append(starts[0], starts + DAY), "XNYS")
     assert days.dates.tolist() == dates.tolist()
     assert days.last.tolist() == [1, 2, 3, 4]
 
@@ -271,8 +271,8 @@ def test_daily_bars_of_an_exchange_are_its_days(opens_at):
 def test_a_tape_without_weekends_is_one_of_sessions():
     """Where nobody named the calendar: its days are those with points, 252 a year. A point on a Sunday says otherwise."""
     at = T0 + np.array([7 * week + day for week in range(4) for day in range(1, 6)]) * DAY
-    assert trading_days(at)[2] == SESSIONS_A_YEAR
-    assert len(trading_days(at).last) == 20
+    assert trading_days(at).per_year == SESSIONS_A_YEAR
+    assert len(trading_days(at, has_start=False).last) == 20
     assert trading_days(np.append(at, T0 + 35 * DAY - HOUR)).per_year == DAYS_A_YEAR
 
 
@@ -302,13 +302,13 @@ def test_the_unit_of_money_changes_no_share(returns, unit):
 @given(returns_of_days, st.data())
 def test_points_within_days_change_no_risk_of_days(returns, data):
     """Bars of any length give the same daily figures, and a drawdown that is at least as deep."""
-    at, equity, _ = curve_of(returns)
+    at, equity, days = curve_of(returns)
     places = data.draw(st.lists(st.integers(0, len(at) - 1), max_size=20))
     inside = np.array([at[place] - HOUR - number for number, place in enumerate(places)], np.int64)
     more, order = np.append(at, inside), np.argsort(np.append(at, inside))
     dips = np.append(equity, equity[places] * 0.9) if places else equity
-    one = figures(at, equity, 1000.0)
-    finer = figures(more[order], dips[order], 1000.0)
+    one = figures(at, equity, 1000.0, days=days)
+    finer = figures(more[order], dips[order], 1000.0, days=trading_days(more[order], has_start=False))
 
     of_curve = {"max_drawdown_pct", "calmar", "longest_drawdown_days"}
     assert {name: finer[name] for name in finer.keys() - of_curve} == pytest.approx(
@@ -386,7 +386,9 @@ def test_a_total_loss_is_minus_100_percent():
     assert found["max_drawdown_pct"] == -100
     assert found["calmar"] == -1
     at = T0 + np.arange(1, 4) * DAY
-    assert daily_returns(np.array([500.0, -10.0, 700.0]), 1000.0, trading_days(at)) == pytest.approx([-0.5, -1.02])
+    assert daily_returns(np.array([500.0, -10.0, 700.0]), 1000.0, trading_days(at, has_start=False)) == pytest.approx(
+        [-0.5, -1.02]
+    )
 
 
 def test_what_is_not_valued_keeps_its_last_value():

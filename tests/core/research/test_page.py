@@ -120,9 +120,8 @@ def run_of(bars=None, cash=1000, fills=(), **given):
     series = bar_series(bar_table([100.0, 101.0, 102.0]) if bars is None else bars)
     curve = account_curve(float(cash), series, fills)
     trips = round_trips(fills)
-    began_at = int(curve.event_ts[0]) if len(curve.event_ts) else None
     known = {
-        "days": trading_days(curve.event_ts, began_at=began_at),
+        "days": trading_days(curve.event_ts),
         "trips": trips,
         "arrays": trip_arrays(trips, series),
     }
