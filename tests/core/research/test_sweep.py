@@ -280,7 +280,7 @@ def test_a_set_that_fails_in_compiled_code_fails_alone(place):
     ("change", "why"),
     [
         (("use: columnar", "use: swept"), "does not decide on whole batches"),
-        (("name: one", "cooldown_seconds: 60, name: one"), "rule cooldown"),
+        (("strategies:", "risk: [{use: trading-hours}]\nstrategies:"), "rule trading-hours"),
     ],
 )
 def test_what_cannot_be_compiled_is_said(place, change, why):
