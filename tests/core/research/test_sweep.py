@@ -280,7 +280,7 @@ def test_a_set_that_fails_in_compiled_code_fails_alone(place):
     ("change", "why"),
     [
         (("use: columnar", "use: swept"), "does not decide on whole batches"),
-        (("strategies:", "risk: [{use: trading-hours}]\nstrategies:"), "rule trading-hours"),
+        (("strategies:", "risk: [{use: market-hours}]\nstrategies:"), "rule market-hours"),
     ],
 )
 def test_what_cannot_be_compiled_is_said(place, change, why):
