@@ -112,12 +112,14 @@ TERMS = st.none() | st.fixed_dictionaries(
 PARAMS = st.fixed_dictionaries(
     {
         "seed": st.integers(0, 1000),
-        "levels": st.lists(st.sampled_from([0.0, 1.0, 2.0, -1.0, 0.3, 1 / 3, -2.5, 10.0]), min_size=2, max_size=4),
+        "levels": st.lists(
+            st.sampled_from([0.0, 1.0, 2.0, -1.0, 0.3, 1 / 3, -2.5, 10.0]), min_size=2, max_size=4, unique=True
+        ),
         "changes": st.integers(1, 6),
     },
     optional={"stop": st.sampled_from([0.001, 0.01, 0.05]), "profit": st.sampled_from([0.001, 0.01, 0.05])},
 )
-LIMITS = st.fixed_dictionaries(
+LIMITS = st.just({}) | st.fixed_dictionaries(
     {},
     optional={
         "max_notional_per_trade": st.sampled_from(["80", "250", "1000"]),
@@ -125,7 +127,7 @@ LIMITS = st.fixed_dictionaries(
         "cooldown_seconds": st.sampled_from([60, 150, 3600]),
     },
 )
-RULES = st.lists(
+RULES = st.just([]) | st.lists(
     st.sampled_from(
         [
             {"use": "buying-power"},
@@ -140,7 +142,9 @@ RULES = st.lists(
     unique_by=lambda rule: rule["use"],
 )
 ENTRIES = st.lists(
-    st.tuples(PARAMS, LIMITS, st.sets(st.sampled_from(["BTC/USD", "ES", "SPY"]), min_size=1)), min_size=1, max_size=3
+    st.tuples(PARAMS, LIMITS, st.sampled_from([{"ES"}, {"BTC/USD"}, {"SPY"}, {"ES", "SPY"}, {"BTC/USD", "ES", "SPY"}])),
+    min_size=1,
+    max_size=3,
 )
 
 
@@ -152,7 +156,13 @@ def test_it_comes_to_what_the_loop_comes_to(host, tmp_path_factory, data):
     symbols = sorted({symbol for _, _, listed in entries for symbol in listed})
     tape = tmp_path_factory.mktemp("compiled") / "tape.parquet"
     wild = data.draw(st.sampled_from([0.0, 0.0005, 0.005, 0.03]), "wild")
-    write(tape, data.draw(st.integers(0, 10**6), "tape"), symbols, data.draw(st.integers(5, 150), "minutes"), wild)
+    write(
+        tape,
+        data.draw(st.integers(0, 10**6), "tape"),
+        symbols,
+        data.draw(st.sampled_from([150, 60, 5]), "minutes"),
+        wild,
+    )
     broker = {
         "cash": data.draw(st.sampled_from(["100000", "1000000", "2500"]), "cash"),
         "fees": {"*": data.draw(st.lists(FEE, max_size=2), "fees")},
@@ -185,7 +195,7 @@ def test_it_comes_to_what_the_loop_comes_to(host, tmp_path_factory, data):
         "risk": data.draw(RULES, "rules"),
     }
     may_short = data.draw(st.booleans(), "shorts")
-    cuts = sorted(data.draw(st.sets(st.integers(0, 200), max_size=2), "span"))
+    cuts = sorted(data.draw(st.just(set()) | st.sets(st.integers(0, 200), max_size=2), "span"))
     span = dict(zip(("since", "until"), (LATE + cut * MINUTE for cut in cuts), strict=False))
     compare(host, catalog, may_short, **span)
 
