@@ -174,14 +174,20 @@ def purse(args, folder, host):
     began = cpu()
     simulator = Simulator(tape_generation(load_catalog({"purse.yaml": PURSE % given}), host=host), host)
     reading = cpu() - began
+    began = cpu()
     simulator.run()
-    times = []
+    first, times = cpu() - began, []
     for _ in range(3):
         began = cpu()
         run = simulator.run()
         times.append(cpu() - began)
     against = rival(args.rivals, "vectorbt", ohlcv[[0, 3]])
-    more = {"reading": round(reading, 2), "orders": run.orders, "equity": round(run.final_equity, 2)}
+    more = {
+        "reading": round(reading, 2),
+        "first_with_features": round(first, 2),
+        "orders": run.orders,
+        "equity": round(run.final_equity, 2),
+    }
     if against is not None:
         more["vectorbt_equity"] = against["equity"]
     report(f"{args.symbols} symbols x {args.length} bars, one purse", min(times), against, **more)
