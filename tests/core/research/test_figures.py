@@ -6,6 +6,7 @@ import re
 
 import empyrical
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,6 +76,30 @@ def test_they_are_those_of_empyrical(returns, benchmark, per_year):
         alpha, beta = empyrical.alpha_beta(own, other, **of_year)
         assert beside["beta"] == pytest.approx(beta, rel=1e-8, abs=1e-9)
         assert beside["alpha_pct"] == pytest.approx(100 * alpha, rel=1e-8, abs=1e-9)
+
+
+@pytest.mark.shared
+def test_years_of_a_real_market_are_those_of_empyrical():
+    """Bitcoin held from its close of 2014-12-01 on; the tape lacks 34 days, which are days without a change."""
+    tape = ROOT.parent / "shared" / "data" / "daily" / "bars_1d_btcusd_coinbase.parquet"
+    if not tape.exists():
+        pytest.skip("the recorded data is not beside the project")
+    bars = pd.read_parquet(tape, columns=["event_ts", "close"]).set_index("event_ts")["close"]
+    returns = bars.asfreq("D").ffill().pct_change().dropna()
+    equity = bars.to_numpy()
+    at = bars.index.as_unit("ns").asi8 + DAY
+    days = trading_days(at)
+    found = figures(at, equity, float(equity[0]), days=days)
+    of_year = {"annualization": DAYS_A_YEAR}
+
+    assert (days.per_year, len(days.last)) == (DAYS_A_YEAR, len(returns)) == (365, len(bars) - 1 + 34)
+    assert found["cagr_pct"] == pytest.approx(100 * empyrical.cagr(returns, **of_year))
+    assert found["sharpe"] == pytest.approx(empyrical.sharpe_ratio(returns, **of_year))
+    assert found["sortino"] == pytest.approx(empyrical.sortino_ratio(returns, **of_year))
+    assert found["max_drawdown_pct"] == pytest.approx(100 * empyrical.max_drawdown(returns))
+    months = empyrical.aggregate_returns(returns, "monthly")
+    assert found["best_month_pct"] == pytest.approx(100 * months.max())
+    assert found["worst_month_pct"] == pytest.approx(100 * months.min())
 
 
 def curves():
