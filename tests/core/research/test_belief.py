@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from support.docs import DOCS, code_of
 from support.effort import many
 from torghut_core.research.belief import Answer, judge
 
@@ -74,3 +75,10 @@ def test_the_numbers_can_be_made_again():
     assert first.to_json()["sentence"] == first.sentence
     lost = judge(returns(edge=-0.1), profits(), 365).to_json()
     assert (lost["needed_days"], lost["overfitting"]) == (None, None)
+
+
+def test_the_example_of_the_page_runs(capsys):
+    """It is luck, and the page's program says so."""
+    (code,) = code_of(DOCS / "belief.md", "python")
+    exec(compile(code, "belief.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("Not distinguishable from luck: ")
