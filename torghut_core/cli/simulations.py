@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torghut_core.cli.help import EVERYDAY, Group, command
+from torghut_core.cli.help import RESEARCH, Group, command
 from torghut_core.cli.options import STATE, AsJson, State
 from torghut_core.errors import InputError, NotFoundError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 simulate = typer.Typer(cls=Group, help="A historical day once more, in isolation.")
-app.add_typer(simulate, name="simulate", rich_help_panel=EVERYDAY)
+app.add_typer(simulate, name="simulate", rich_help_panel=RESEARCH)
 
 ManifestOption = Annotated[
     Path,
