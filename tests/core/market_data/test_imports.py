@@ -332,14 +332,33 @@ def test_what_is_no_market_data_is_an_error_that_names_the_file(imported, name, 
         imported({name: content}, symbol="X", zone="UTC", step=SECOND)
 
 
-def test_blocks_change_nothing(imported, monkeypatch):
+def test_a_trade_that_two_files_have_counts_once(imported, monkeypatch):
+    """By symbol, time, exchange and id; trades of one time with other ids stay, and so do twins without an id."""
+    monkeypatch.setattr("torghut_core.market_data.imports.staging.ROWS_AT_A_TIME", 2)
+    header = "symbol,timestamp,price,size,id,exchange"
+    trade = "AAPL,2024-01-02T14:30:0{}Z,187.1,100,{},{}"
+    first = csv(
+        *(trade.format(*each) for each in ((0, 1, "V"), (1, 2, "V"), (1, 3, "V"), (1, "", "V"), (1, "", "V"))),
+        header=header,
+    )
+    second = csv(*(trade.format(*each) for each in ((1, 3, "V"), (1, 2, "V"), (1, 2, "D"), (2, 4, "V"))), header=header)
+    done, rows = imported({"a.csv": first, "b.csv": second})
+    assert [(row["trade_id"], row["exchange"]) for row in rows] == [
+        ("1", "V"), ("2", "V"), ("3", "V"), (None, "V"), (None, "V"), ("2", "D"), ("4", "V"),
+    ]  # fmt: skip
+    (left,) = done.left_out
+    assert (left.file, left.reason, left.rows, left.first) == ("b.csv", "the same trade came before", 2, 2)
+
+
+@pytest.mark.parametrize(("block", "rows"), [(1_000, 64), (400, 200)])
+def test_blocks_change_nothing(imported, monkeypatch, block, rows):
     """A file that is read in small parts gives the same tape, also where it has to be sorted."""
     lines = klines(500).splitlines()
     np.random.default_rng(3).shuffle(lines)
     files = {"BTCUSDT-1m-2024-01.csv": "\n".join(lines)}
     whole = imported(files)
-    monkeypatch.setattr("torghut_core.market_data.imports.files.BLOCK_BYTES", 1_000)
-    monkeypatch.setattr("torghut_core.market_data.imports.staging.ROWS_AT_A_TIME", 64)
+    monkeypatch.setattr("torghut_core.market_data.imports.files.BLOCK_BYTES", block)
+    monkeypatch.setattr("torghut_core.market_data.imports.staging.ROWS_AT_A_TIME", rows)
     parts = imported(files)
     assert whole[1] == parts[1] == sorted(whole[1], key=lambda row: row["event_ts"])
     assert whole[0].read == parts[0].read == 500

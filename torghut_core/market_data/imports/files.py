@@ -28,6 +28,7 @@ DELIMITERS = (";", "\t", "|", ",")
 MOST_JSON_BYTES = 1 << 28
 """JSON is one value, and so is read whole."""
 
+MOST_LINE_BYTES = 1 << 24
 _MOST_LINES_BEFORE = 5
 _WIDTH = "has another number of fields than the first line"
 
@@ -131,6 +132,10 @@ class Lines:
                 head, newline, tail = chunk.rpartition(b"\n")
                 if not newline:
                     rest += chunk
+                    if len(rest) > MOST_LINE_BYTES:
+                        raise InputError(
+                            f"{self.member}: line {line} has more than {MOST_LINE_BYTES >> 20} MB (is it a file of lines?)"
+                        )
                     continue
                 lines, rest = rest + head + newline, tail
                 yield from self._rows(lines, line, skipped, names)

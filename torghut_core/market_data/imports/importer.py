@@ -272,10 +272,10 @@ class _Import:
             raise InputError(f"nothing to import: no row could be taken{reasons} (name files with rows in them)")
         if staging.early:
             self.note("rows came after later ones, and were sorted by time", staging.early)
-        repeats = staging.write(part, self._step, lambda _rows: None)
+        repeats = staging.write(part, self._step if staging.kind == "bars" else None)
         files = list(self._files)
         for rows, first, reason in (
-            (repeats.same, repeats.first_same, "the same bar came before"),
+            (repeats.same, repeats.first_same, f"the same {staging.kind[:-1]} came before"),
             (
                 repeats.other,
                 repeats.first_other,

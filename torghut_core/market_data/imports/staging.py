@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -53,7 +54,7 @@ SCHEMAS: dict[str, list[tuple[str, pa.DataType]]] = {
 
 
 class Repeats(NamedTuple):
-    """Bars that came again: how many with the same values, how many with others, and the first of those (file, place)."""
+    """Rows that came again: how many with the same values, how many bars with others, and the first of those (file, place)."""
 
     same: int
     other: int
@@ -117,8 +118,8 @@ class Staging:
         codes: NDArray[np.int32] = np.array(numbers, np.int32)[np.from_dlpack(names.indices)]
         return codes
 
-    def write(self, path: Path, step: int | None, on_progress: Callable[[int], None]) -> Repeats:
-        """Write the tape, in order of time; of bars that came more than once the first counts."""
+    def write(self, path: Path, step: int | None) -> Repeats:
+        """Write the tape, in order of time; of bars, and trades with an id, that came more than once the first counts."""
         self._writer.close()
         metadata = {WINDOW_SIZE: window_size(step).encode()} if step else None
         schema = pa.schema(SCHEMAS[self.kind], metadata=metadata)
@@ -133,15 +134,15 @@ class Staging:
                 else map(reader.get_batch, range(reader.num_record_batches))
             )
             last: pa.RecordBatch | None = None
-            done = 0
+            seen: set[str] = set()
             for batch in batches:
                 kept = batch
                 if self.kind == "bars" and not self.is_sorted:
                     kept, found = _without_repeats(batch, last, found)
                     last = batch.slice(len(batch) - 1)
+                elif self.kind == "trades" and batch["trade_id"].null_count < len(batch):
+                    kept, found, seen = _without_repeated_trades(batch, seen, found)
                 writer.write_batch(kept.select(schema.names).cast(schema), row_group_size=2 * ROWS_AT_A_TIME)
-                done += len(batch)
-                on_progress(done)
         return found
 
     def _in_order(self, reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
@@ -192,21 +193,50 @@ def _without_repeats(
     is_other = np.append(False, (values[:, 1:] != values[:, :-1]).any(axis=0)) & again
     is_same = again & ~is_other
 
-    def first(
-        rows: np.ndarray[tuple[int], np.dtype[np.bool_]], before: tuple[int, int] | None
-    ) -> tuple[int, int] | None:
-        if before is not None or not rows.any():
-            return before
-        at = int(rows.argmax())
-        return whole["file"][at].as_py(), whole["place"][at].as_py()
-
     found = Repeats(
         found.same + int(np.count_nonzero(is_same)),
         found.other + int(np.count_nonzero(is_other)),
-        first(is_same, found.first_same),
-        first(is_other, found.first_other),
+        found.first_same or _place(whole, is_same),
+        found.first_other or _place(whole, is_other),
     )
     return batch.filter(pa.array(~again[new:])), found
+
+
+def _without_repeated_trades(
+    batch: pa.RecordBatch, seen: set[str], found: Repeats
+) -> tuple[pa.RecordBatch, Repeats, set[str]]:
+    """Leave out the trades of a batch, in order of time, whose symbol, time, exchange and id came before; give those of its last time.
+
+    `seen` are those of the last time before it.
+    """
+    times = batch["event_ts"].cast(pa.int64())
+    exchanges = batch["exchange"].fill_null("")
+    keys = pc.binary_join_element_wise(batch["symbol"], times.cast(pa.string()), exchanges, batch["trade_id"], " ")
+    encoded = keys.dictionary_encode()
+    numbers = np.from_dlpack(encoded.indices.fill_null(-1))
+    again = np.ones(len(batch), np.bool_)
+    again[np.unique(numbers, return_index=True)[1]] = False
+    if seen:
+        again |= np.from_dlpack(pc.is_in(keys, pa.array(sorted(seen))).cast(pa.uint8())) != 0
+    again &= numbers >= 0
+    moments = np.from_dlpack(times)
+    last = {key for key in keys.filter(pa.array(moments == moments[-1])).to_pylist() if key is not None}
+    if moments[0] == moments[-1]:
+        last |= seen
+    if again.any():
+        found = found._replace(
+            same=found.same + int(np.count_nonzero(again)), first_same=found.first_same or _place(batch, again)
+        )
+        batch = batch.filter(pa.array(~again))
+    return batch, found, last
+
+
+def _place(batch: pa.RecordBatch, rows: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """The file and place of the first of these rows; None for none."""
+    if not rows.any():
+        return None
+    at = int(rows.argmax())
+    return batch["file"][at].as_py(), batch["place"][at].as_py()
 
 
 @contextmanager
