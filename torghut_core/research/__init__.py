@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from torghut_core.research.sweep import Sweep, Trial, open_sweep
     from torghut_core.research.trips import RoundTrip, round_trips
+    from torghut_core.research.workers import Lost
     from torghut_core.trading.totals import Result
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Curve",
     "FeatureRows",
     "Generation",
+    "Lost",
     "Replay",
     "Result",
     "RoundTrip",
@@ -83,6 +85,7 @@ _HOMES = {
     ),
     "torghut_core.research.trips": ("RoundTrip", "round_trips"),
     "torghut_core.research.sweep": ("Sweep", "Trial", "open_sweep"),
+    "torghut_core.research.workers": ("Lost",),
     "torghut_core.trading.totals": ("Result",),
 }
 """Where each name lives: imported when it is first used, for the loop takes 0.5 s to import."""

@@ -6,6 +6,9 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from typing import Any
+
+import msgspec
 
 from torghut_core.errors import InputError
 from torghut_core.model.corporate_actions import CorporateAction
@@ -19,7 +22,7 @@ class KeptTape(Source):
 
     Parameters
     ----------
-    params : that source; its batches, at least one; and its corporate actions.
+    params : that source, None where it is elsewhere; its batches, at least one; and its corporate actions.
 
     Attributes
     ----------
@@ -27,10 +30,13 @@ class KeptTape(Source):
     began_at, ended_at : the loop's time at the first and the last event, ns.
     """
 
-    def __init__(self, params: tuple[Source, Sequence[Batch], Sequence[CorporateAction]]) -> None:
+    def __init__(self, params: tuple[Source | None, Sequence[Batch], Sequence[CorporateAction]]) -> None:
         super().__init__(params)
         self.source, self._kept, self._actions = params
         self.began_at, self.ended_at = int(self._kept[0].now[0]), int(self._kept[-1].now[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self._kept, self._actions)
 
     @classmethod
     def of(cls, source: Source) -> KeptTape:
@@ -79,8 +85,25 @@ class KeptTape(Source):
     @property
     def skipped(self) -> dict[str, int]:
         """See `Source.skipped`."""
-        return self.source.skipped
+        return {} if self.source is None else self.source.skipped
 
     def corporate_actions(self) -> Sequence[CorporateAction]:
         """Return the splits and dividends of the tape."""
         return self._actions
+
+
+def _arrived(kept: Sequence[Batch], actions: Sequence[CorporateAction]) -> KeptTape:
+    """The tape of another process, whose arrays may be in memory that is shared, and read-only: kernels are compiled for others."""
+    own = [
+        msgspec.structs.replace(
+            batch,
+            now=batch.now.copy(),
+            **{name: _copied(getattr(batch, name)) for name in ("trades", "quotes", "bars")},
+        )
+        for batch in kept
+    ]
+    return KeptTape((None, own, actions))
+
+
+def _copied(table: Any) -> Any:
+    return type(table)(table.ints.copy(), table.floats.copy())

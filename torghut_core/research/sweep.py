@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from pydantic import ValidationError
 
+from torghut_core import catalog as catalogs
 from torghut_core.catalog import Catalog, StrategyEntry
 from torghut_core.catalog.problems import Marks
 from torghut_core.errors import CatalogError, InputError, PluginError, Problem, TorghutError, reason_of
@@ -79,7 +81,9 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     curve: Curve | None = None
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
+    """A set to be tried: its number, and what `Sweep.evaluate` was asked for."""
+
     number: int
     params: ParameterSet
     has_curve: bool
@@ -88,25 +92,76 @@ class _Task(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Runner:
-    """Runs one set after the other, in this process.
+class Job:
+    """What a sweep is of, but for the tape: values alone, for this process and those elsewhere.
 
     Attributes
     ----------
+    files : texts of the catalog, by file name.
+    strategy : trades alone; all where None.
+    tapes : paths; empty for those of the catalog.
+    actions : paths of corporate actions, likewise.
+    axes : what is varied, as `parse_axis` takes it.
+    gates, allow_shorts, limits : as `run_backtest` and `build` take them.
+    """
+
+    files: Mapping[str, str]
+    strategy: str | None
+    tapes: tuple[str, ...]
+    actions: tuple[str, ...]
+    axes: tuple[str, ...]
+    gates: Gates
+    allow_shorts: bool
+    limits: Limits
+
+    def runner(self, settings: Settings, tape: KeptTape | None = None) -> Runner:
+        """Make what runs its sets: on `tape`, or on its own tapes, which are checked and read.
+
+        Raises
+        ------
+        CatalogError, InputError, TapeError : see `open_sweep`.
+        """
+        parsed = load_catalog(self.files)
+        host = load_plugins(settings, parsed.plugins.allow)
+        parsed = parsed if self.strategy is None else one_strategy(parsed, self.strategy)
+        source: dict[str, Any] = {"actions": list(self.actions)} if self.actions else {}
+        parsed = on_tapes(parsed, host, [Path(tape) for tape in self.tapes], **source)
+        axes = tuple(parse_axis(axis, parsed, host) for axis in self.axes)
+        twice = [axis.path for place, axis in enumerate(axes) if _place(axis) in map(_place, axes[:place])]
+        if twice:
+            raise InputError(f"--set {twice[0]}: is given twice (list all its values in one)")
+        tape = tape or _kept(parsed, host)
+        # a value of a set is at no place in the files
+        return Runner(job=self, catalog=parsed.placed(Marks({}), {}), host=host, tape=tape, axes=axes)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs one set after the other, in this process.
+
+    It can be pickled, with the tape: where it arrives, it is made anew of the plugins that are installed there, and raises where
+    these have other code.
+
+    Attributes
+    ----------
+    job : what it was made of.
     catalog : on tapes, see `on_tapes`.
     host : its plugins.
     tape : what each set is traded on.
     axes : what the paths of a set mean.
-    gates, allow_shorts, limits : as `run_backtest` and `build` take them.
     """
 
+    job: Job
     catalog: Catalog
     host: PluginHost
     tape: KeptTape
     axes: tuple[Axis, ...]
-    gates: Gates
-    allow_shorts: bool
-    limits: Limits
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.job, self.tape, self.first_generation().digest)
+
+    def prepare(self, sets: Sequence[ParameterSet]) -> None:
+        """Do nothing: its sets share the tape alone."""
 
     def params(self, params: ParameterSet) -> dict[str, dict[str, Any]]:
         """The parameters of a set by strategy, where it has nothing else."""
@@ -132,7 +187,7 @@ class Runner:
                     content = content.setdefault(key, {})
                 content[axis.keys[-1]] = params[axis.path]
         changed = (_entry(entry, changes[entry.name]) if entry.name in changes else entry for entry in entries.values())
-        generation = build(self.catalog.with_(strategies=tuple(changed)), self.host, defaults=self.limits)
+        generation = build(self.catalog.with_(strategies=tuple(changed)), self.host, defaults=self.job.limits)
         return replace(generation, source=self.tape)
 
     def first_generation(self) -> Generation:
@@ -154,14 +209,14 @@ class Runner:
         """Run the backtest of a set; takes and raises what `generation` and `run_backtest` do."""
         return run_backtest(
             self.generation(params),
-            gates=msgspec.structs.replace(self.gates),
-            allow_shorts=self.allow_shorts,
+            gates=msgspec.structs.replace(self.job.gates),
+            allow_shorts=self.job.allow_shorts,
             name="sweep",
             since=since,
             until=until,
         )
 
-    def trial(self, task: _Task) -> Trial:
+    def trial(self, task: Task) -> Trial:
         """Try a set; nothing that its plugins do is raised."""
         number, params, has_curve, since, until = task
         made = partial(Trial, number=number, params=params)
@@ -187,15 +242,22 @@ class Compiled:
     Figures that need the prices that were decided at, of slippage and of costs with it, are not computed.
     """
 
-    def __init__(self, runner: Runner, generation: Generation) -> None:
+    def __init__(self, runner: Runner) -> None:
+        generation = runner.first_generation()
         self._runner = runner
         self._simulator = Simulator(
-            generation, runner.host, gates=msgspec.structs.replace(runner.gates), allow_shorts=runner.allow_shorts
+            generation,
+            runner.host,
+            gates=msgspec.structs.replace(runner.job.gates),
+            allow_shorts=runner.job.allow_shorts,
         )
         self._strategies = generation.strategies
         self._calendar = days_calendar(generation)
         self._instruments = generation.instruments
         self._multipliers = {symbol: self._instruments[symbol].multiplier for symbol in self._simulator.symbols}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Compiled, (self._runner,)
 
     def prepare(self, sets: Sequence[ParameterSet]) -> None:
         """Compute the features of sets, once for all of them; one that is not prepared takes a pass over the tape of its own."""
@@ -210,9 +272,11 @@ class Compiled:
                 return False
         return True
 
-    def trial(self, task: _Task) -> Trial:
+    def trial(self, task: Task) -> Trial:
         """Try a set; see `Runner.trial`."""
         simulator, params = self._simulator, task.params
+        if (task.since, task.until) != (EARLIEST, LATEST):
+            return self._runner.trial(task)
         try:
             run = simulator.run(self._runner.params(params))
         except Exception:  # the loop says what is wrong with it
@@ -242,6 +306,62 @@ class Compiled:
         )
 
 
+class Workers(Protocol):
+    """Processes, here or elsewhere, that try sets; `str` says which, for people: "on 2 workers"."""
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Trial | Lost]]:
+        """Yield each task with its trial, or `Lost`, in the order in which they are done."""
+
+    def close(self) -> None:
+        """End all processes, whatever they are at."""
+
+
+class Forks:
+    """Processes of this machine, see `Processes`."""
+
+    def __init__(self, work: Runner | Compiled, count: int) -> None:
+        self._work = work
+        self._count = count
+        self._processes = Processes(work.trial, count) if isinstance(work, Runner) else None
+
+    def __str__(self) -> str:
+        return f"on {self._count} worker{'s' if self._count > 1 else ''}"
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Trial | Lost]]:
+        """See `Workers.run`."""
+        if self._processes is not None:
+            yield from self._processes.run(tasks)
+            return
+        given = list(tasks)
+        self._work.prepare([task.params for task in given])
+        processes = Processes(
+            self._work.trial, self._count
+        )  # what a process knows when it begins is shared: the features
+        try:
+            yield from processes.run(given)
+        finally:
+            processes.close()
+
+    def close(self) -> None:
+        """See `Workers.close`."""
+        if self._processes is not None:
+            self._processes.close()
+
+
+def connect(address: str, work: Runner | Compiled) -> Workers:
+    """Connect to workers elsewhere: those of the entry point of the group ``torghut.workers`` that the address begins with.
+
+    Raises
+    ------
+    InputError : no installed distribution has such workers.
+    """
+    scheme = address.partition("://")[0]
+    for point in entry_points(group="torghut.workers", name=scheme):
+        workers: Workers = point.load()(address, work)
+        return workers
+    raise InputError(f"--workers {address}: workers of {scheme}:// are not installed (see docs/ray.md)")
+
+
 class Sweep:
     """Sets of one catalog on one tape, evaluated in whichever way is quickest; see `open_sweep`.
 
@@ -252,20 +372,18 @@ class Sweep:
     way : how sets are evaluated, for people: "on 2 workers".
     """
 
-    def __init__(self, runner: Runner, workers: int) -> None:
+    def __init__(self, runner: Runner, workers: str | None = None) -> None:
         self.runner = runner
         self.generation = runner.first_generation()
-        self._workers = workers
-        self._processes: Processes | None = None
-        self._compiled: Compiled | None = None
-        on_workers = f"on {workers} worker{'s' if workers > 1 else ''}"
         why = list(self._reasons())
-        if not why:
-            self._compiled = Compiled(runner, runner.first_generation())
-            self.way = f"in compiled code, {on_workers}"
+        self._work = runner if why else Compiled(runner)
+        self._workers: Workers
+        if workers is not None and "://" in workers:
+            self._workers = connect(workers, self._work)
         else:
-            more = f", and {len(why) - 1} more" if len(why) > 1 else ""
-            self.way = f"{on_workers}, because {why[0]}{more}"
+            self._workers = Forks(self._work, _count(workers))
+        more = f", and {len(why) - 1} more" if len(why) > 1 else ""
+        self.way = f"{self._workers}, because {why[0]}{more}" if why else f"in compiled code, {self._workers}"
 
     def _reasons(self) -> Iterator[str]:
         """Why not in compiled code."""
@@ -273,7 +391,7 @@ class Sweep:
             if axis.keys[0] != "params" or len(axis.keys) > 2:
                 yield f"{axis.path} is not a parameter of a strategy alone"
         yield from reasons(self.generation)
-        yield from of_gates(self.runner.gates)
+        yield from of_gates(self.runner.job.gates)
         if self.runner.tape.has_others:
             yield "the tape has trades or quotes (bars alone are compiled)"
 
@@ -295,36 +413,16 @@ class Sweep:
         """
         first = 0
         early: dict[int, Trial] = {}
-        for task, result in self._run(sets, has_curve, since, until):
-            is_lost = isinstance(result, Lost)
-            early[task.number] = _lost(task, result) if is_lost else result
+        tasks = (Task(number, params, has_curve, since, until) for number, params in enumerate(sets))
+        for task, result in self._workers.run(tasks):
+            early[task.number] = _lost(task, result) if isinstance(result, Lost) else result
             while first in early:
                 yield early.pop(first)
                 first += 1
 
-    def _run(
-        self, sets: Iterable[ParameterSet], has_curve: bool, since: int, until: int
-    ) -> Iterator[tuple[_Task, Any]]:
-        """Have the sets tried in this way, or on workers where that cannot be."""
-        compiled = self._compiled if (since, until) == (EARLIEST, LATEST) else None
-        if compiled is not None:  # what a process knows when it begins is shared: its features above all
-            sets = list(sets)
-            compiled.prepare(sets)
-            processes = Processes(compiled.trial, self._workers)
-        else:
-            processes = self._processes = self._processes or Processes(self.runner.trial, self._workers)
-        try:
-            yield from processes.run(
-                _Task(number, params, has_curve, since, until) for number, params in enumerate(sets)
-            )
-        finally:
-            if processes is not self._processes:
-                processes.close()
-
     def close(self) -> None:
         """End the workers."""
-        if self._processes is not None:
-            self._processes.close()
+        self._workers.close()
 
 
 @contextmanager
@@ -346,7 +444,7 @@ def open_sweep(
     tapes : what to trade on; empty for those that the catalog's own source names.
     axes : what is varied, as `parse_axis` takes it.
     strategy : trades alone; all of the catalog's where None.
-    workers : how many processes; one for each processor where None.
+    workers : how many processes, one for each processor where None; or the address of a cluster, such as ``ray://local``.
     actions : tapes of corporate actions; empty for those that the catalog's own source names.
     settings : of the environment where None.
 
@@ -355,29 +453,36 @@ def open_sweep(
     CatalogError, InputError, TapeError : catalog, axes or tapes are wrong.
     """
     settings = settings or load_settings()
-    parsed = load_catalog(catalog)
-    host = load_plugins(settings, parsed.plugins.allow)
-    source: dict[str, Any] = {"actions": [str(tape) for tape in actions]} if actions else {}
-    parsed = on_tapes(parsed if strategy is None else one_strategy(parsed, strategy), host, tapes, **source)
-    parsed_axes = tuple(parse_axis(axis, parsed, host) for axis in axes)
-    twice = [axis.path for place, axis in enumerate(parsed_axes) if _place(axis) in map(_place, parsed_axes[:place])]
-    if twice:
-        raise InputError(f"--set {twice[0]}: is given twice (list all its values in one)")
-    tape = _kept(parsed, host)
-    runner = Runner(
-        catalog=parsed.placed(Marks({}), {}),  # a value of a set is at no place in the files
-        host=host,
-        tape=tape,
-        axes=parsed_axes,
+    job = Job(
+        files=catalogs.read(catalog) if isinstance(catalog, Path) else dict(catalog),
+        strategy=strategy,
+        tapes=tuple(map(str, tapes)),
+        actions=tuple(map(str, actions)),
+        axes=tuple(axes),
         gates=gates_of(settings),
         allow_shorts=settings.trading_allow_shorts,
         limits=settings.limits,
     )
-    sweep = Sweep(runner, _count(workers))
+    sweep = Sweep(job.runner(settings), workers)
     try:
         yield sweep
     finally:
         sweep.close()
+
+
+def _arrived(job: Job, tape: KeptTape, digest: str) -> Runner:
+    """The runner of another process.
+
+    Raises
+    ------
+    InputError : it has other code here.
+    """
+    runner = job.runner(load_settings(), tape)
+    if runner.first_generation().digest != digest:
+        raise InputError(
+            "the plugins, or Torghut, have other code on this worker than where the sweep began (install the same)"
+        )
+    return runner
 
 
 def _count(workers: str | None) -> int:
@@ -408,7 +513,7 @@ def _entry(entry: StrategyEntry, content: Mapping[str, Any]) -> StrategyEntry:
         raise CatalogError(problems) from None
 
 
-def _lost(task: _Task, lost: Lost) -> Trial:
+def _lost(task: Task, lost: Lost) -> Trial:
     return Trial(number=task.number, params=task.params, outcome=Outcome.FAILED, reason=lost.reason)
 
 

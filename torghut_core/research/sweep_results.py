@@ -333,7 +333,8 @@ def identity(sweep: Sweep, search: str, plan: Search, seed: int, objective: Obje
     """What a sweep is of: equal for two that give the same trials."""
     runner = sweep.runner
     of = _experiment(sweep)
-    settings = [msgspec.structs.asdict(runner.gates), runner.allow_shorts, msgspec.structs.asdict(runner.limits)]
+    job = runner.job
+    settings = [msgspec.structs.asdict(job.gates), job.allow_shorts, msgspec.structs.asdict(job.limits)]
     return {
         "catalog": of.catalog_digest,
         "code": of.code_digest,

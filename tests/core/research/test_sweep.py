@@ -2,129 +2,36 @@
 
 import itertools
 import os
+import pickle
 import signal
-import textwrap
 from decimal import Decimal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from support.effort import many
+from support.sweeps import CATALOG, COLUMNS, write_place, write_plugins
 from torghut_core.errors import InputError, StateError
 from torghut_core.installation.settings import load_settings
 from torghut_core.research import load_catalog, open_sweep, run_backtest, tape_generation
 from torghut_core.research.search import Axis, new_search
-from torghut_core.research.sweep import OF_SLIPPAGE, Outcome, _Task
+from torghut_core.research.sweep import OF_SLIPPAGE, Outcome, Task
 from torghut_core.research.sweep_results import Objective, folder_name, identity, keep, open_table, run_sweep
 from torghut_core.timestamps import EARLIEST, LATEST
-
-CATALOG = """
-version: 1
-pipelines:
-  trading:
-    source: {use: replay, params: {bar_step: 1Hour}}
-    stages: [{use: indicators}]
-    broker: {use: simulated, params: {cash: "100000", fees: {"*": {bps: "2"}}}}
-strategies:
-  - {name: one, use: swept, base_timeframe: 1Hour, symbols: [SPY], params: {fast: 12}}
-"""
-
-PLUGIN = """
-import os
-
-import numpy as np
-from torghut_core import Strategy, hookimpl, param
-from torghut_core.features import close, ema
-import pydantic
-
-
-class Swept(Strategy):
-    class Params(Strategy.Params):
-        fast: int = param(5, ge=2, le=100, help="bars")
-        slow: int = param(20, ge=2, le=100, help="bars")
-        quantity: float = param(10, gt=0, help="units")
-        fault: str = param("", help="what goes wrong")
-
-        @pydantic.model_validator(mode="after")
-        def _in_order(self):
-            if self.fast >= self.slow:
-                raise ValueError("fast is below slow")
-            return self
-
-    def features(self):
-        return {"fast": ema(close, self.params.fast), "slow": ema(close, self.params.slow)}
-
-    def on_signal(self, signal, context):
-        if self.params.fault == "exit":
-            os._exit(7)
-        if self.params.fault == "raise":
-            raise ValueError("as asked")
-        if self.params.fault == "print":
-            print("noise")
-        return context.target(self.params.quantity if signal.fast > signal.slow else 0, because="trend")
-
-
-class Columnar(Strategy):
-    class Params(Strategy.Params):
-        fast: int = param(5, ge=2, le=100, help="bars")
-        slow: int = param(20, ge=2, le=100, help="bars")
-        quantity: float = param(10, gt=0, help="units")
-        stop: float = param(0, help="part of the price; 0 for none")
-        fault: str = param("", help="what goes wrong")
-
-    def features(self):
-        return {"fast": ema(close, self.params.fast), "slow": ema(close, self.params.slow)}
-
-    def decide(self, columns):
-        if self.params.fault == "exit":
-            os._exit(7)
-        if self.params.fault == "raise":
-            raise ValueError("as asked")
-        is_up = columns.fast > columns.slow
-        targets = np.where(is_up, self.params.quantity, 0.0)
-        if self.params.stop:
-            stops = np.where(is_up, np.round(columns.close * (1 - self.params.stop), 2), np.nan)
-            return targets, "trend", {"stop_loss": stops}
-        return targets, "trend"
-
-
-@hookimpl
-def register_strategies(register):
-    register("swept", Swept)
-    register("columnar", Columnar)
-"""
 
 
 @pytest.fixture(scope="module")
 def plugins(tmp_path_factory):
     """The folder of the plugin: one for all tests, for a process imports it once."""
-    folder = tmp_path_factory.mktemp("plugins")
-    (folder / "swept.py").write_text(PLUGIN)
-    return folder
+    return write_plugins(tmp_path_factory.mktemp("plugins"))
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, plugins):
-    """A folder with a catalog, the plugin that it trades and a tape of 30 days of hours."""
-    chance = np.random.default_rng(5)
-    price = (100 * np.exp(np.cumsum(chance.normal(0, 0.004, 720)))).round(2)
-    start = np.datetime64("2026-01-05", "ns") + np.arange(720) * np.timedelta64(3600, "s")
-    columns = {
-        "open": price,
-        "high": price + 0.5,
-        "low": price - 0.5,
-        "close": np.roll(price, -1),
-        "volume": price * 0 + 9,
-    }
-    columns["high"] = np.maximum(columns["high"], columns["close"])
-    columns["low"] = np.minimum(columns["low"], columns["close"])
-    table = {"symbol": ["SPY"] * 720, "event_ts": pa.array(start).cast(pa.timestamp("ns", "UTC")), **columns}
-    pq.write_table(pa.table(table), tmp_path / "bars.parquet")
-    (tmp_path / "catalog.yaml").write_text(textwrap.dedent(CATALOG))
+    """A folder with a catalog, the plugin that it trades and a tape."""
     monkeypatch.setenv("TORGHUT_PLUGIN_PATH", str(plugins))
-    return tmp_path
+    return write_place(tmp_path)
 
 
 def opened(place, *axes, **options):
@@ -237,9 +144,6 @@ def test_each_trial_is_the_backtest_that_it_would_be_alone(place):
         assert trial.curve.equity.tolist() == alone.curve().equity.tolist()
 
 
-COLUMNS = CATALOG.replace("use: swept", "use: columnar")
-
-
 def test_compiled_code_gives_the_same_trials(place):
     """Counts, curve and figures of a strategy that decides on columns are the loop's, but for slippage; nothing is skipped."""
     (place / "catalog.yaml").write_text(COLUMNS)
@@ -248,7 +152,7 @@ def test_compiled_code_gives_the_same_trials(place):
         sets = grid(sweep)
         assert sweep.way == "in compiled code, on 2 workers"
         trials = list(sweep.evaluate(sets, has_curve=True))
-        loop = [sweep.runner.trial(_Task(n, params, True, EARLIEST, LATEST)) for n, params in enumerate(sets)]
+        loop = [sweep.runner.trial(Task(n, params, True, EARLIEST, LATEST)) for n, params in enumerate(sets)]
     assert len({trial.counts.get("fills") for trial in trials}) > 3
     for trial, other in zip(trials, loop, strict=True):
         assert (trial.number, trial.params, trial.outcome, trial.reason) == (
@@ -276,22 +180,16 @@ def test_a_set_that_fails_in_compiled_code_fails_alone(place):
     assert "as asked" in trials[4].reason
 
 
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (("use: columnar", "use: swept"), "does not decide on whole batches"),
-        (("strategies:", "risk: [{use: market-hours}]\nstrategies:"), "rule market-hours"),
-    ],
-)
-def test_what_cannot_be_compiled_is_said(place, change, why):
+def test_what_cannot_be_compiled_is_said(place):
     """The way says why it is on workers."""
-    (place / "catalog.yaml").write_text(COLUMNS.replace(*change))
     with opened(place, "params.fast=3,4") as sweep:
-        assert sweep.way.startswith("on 2 workers, because ")
-        assert why in sweep.way
+        assert sweep.way == "on 2 workers, because strategy one does not decide on whole batches (docs/decide.md)"
+    (place / "catalog.yaml").write_text(COLUMNS.replace("strategies:", "risk: [{use: market-hours}]\nstrategies:"))
+    with opened(place, "params.fast=3,4") as sweep:
+        assert "rule market-hours" in sweep.way
     (place / "catalog.yaml").write_text(COLUMNS)
     with opened(place, "symbols=[SPY]") as sweep:
-        assert "symbols is not a parameter" in sweep.way
+        assert sweep.way == "on 2 workers, because symbols is not a parameter of a strategy alone"
 
 
 def test_a_set_that_is_not_valid_is_counted_with_its_reason(place):
@@ -329,6 +227,33 @@ def test_sets_that_are_not_asked_for_leave_nothing_behind(place):
         first = next(iter(sweep.evaluate(grid(sweep))))
         assert [trial.params["params.fast"] for trial in sweep.evaluate(grid(sweep)[5:8])] == [8, 9, 10]
     assert first.params == {"params.fast": 3}
+
+
+@pytest.mark.parametrize("catalog", [CATALOG, COLUMNS], ids=["loop", "compiled"])
+def test_work_travels(place, catalog):
+    """What tries sets can be sent to another process, with its arrays in memory that nobody may write to."""
+    (place / "catalog.yaml").write_text(catalog)
+    with opened(place, "params.fast=3,4") as sweep:
+        parts = []
+        sent = pickle.dumps(sweep._work, protocol=5, buffer_callback=parts.append)
+        work = pickle.loads(sent, buffers=[bytes(part.raw()) for part in parts])
+        task = Task(0, {"params.fast": 4}, False, EARLIEST, LATEST)
+        assert repr(work.trial(task)) == repr(sweep._work.trial(task))
+
+
+def test_other_code_elsewhere_is_refused(place):
+    """A worker whose plugins differ from those of the sweep does not try its sets."""
+    with opened(place, "params.fast=3,4") as sweep:
+        sent = pickle.dumps(sweep.runner)
+        assert sweep.generation.digest.encode() in sent
+        with pytest.raises(InputError, match="other code"):
+            pickle.loads(sent.replace(sweep.generation.digest.encode(), b"0" * 64))
+
+
+def test_workers_that_are_not_installed(place):
+    """The error says what is missing, before anything runs."""
+    with pytest.raises(InputError, match=r"workers of moon:// are not installed"):
+        opened(place, "params.fast=3,4", workers="moon://base").__enter__()
 
 
 # Searches.
