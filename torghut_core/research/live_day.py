@@ -219,7 +219,7 @@ def _account(audit: Records, window: Window) -> str:
     ------
     InputError : none did, or several.
     """
-    labels: set[str] = {row["account"] for row in _of_day(audit, "trade_decisions", window)}
+    labels: set[str] = {row["account"] for row in decided_in(audit, "trade_decisions", window)}
     labels = {label for label in labels if not _REPLAYED.fullmatch(label)}
     day = format_timestamp(window.since)[:10]
     if not labels:
@@ -229,16 +229,21 @@ def _account(audit: Records, window: Window) -> str:
     return labels.pop()
 
 
-def _of_day(audit: Records, table: str, window: Window, **equal: Any) -> Iterator[Row]:
-    """The decisions or events of a day by when they happened, or the orders by when they were decided; in order."""
-    moment = {"trade_decisions": "decided_at", "executions": "decided_at", "execution_events": "event_ts"}[table]
+def rows_since(audit: Records, table: str, since: int, **equal: Any) -> Iterator[Row]:
+    """The rows of a table from a time on, ns, in order; read in pages."""
     last = 0
     while True:
-        page = audit.rows(table, since=window.since - DAY, after=last, limit=_PAGE, **equal)
-        yield from (row for row in page if window.since < row[moment] <= window.until)
+        page = audit.rows(table, since=since, after=last, limit=_PAGE, **equal)
+        yield from page
         if len(page) < _PAGE:
             return
         last = page[-1]["id"]
+
+
+def decided_in(audit: Records, table: str, window: Window, **equal: Any) -> Iterator[Row]:
+    """The decisions or orders that were decided in a window, in order."""
+    rows = rows_since(audit, table, window.since - DAY, **equal)
+    return (row for row in rows if window.since < row["decided_at"] <= window.until)
 
 
 def compare_day(
@@ -300,16 +305,16 @@ def compare_day(
 
 
 def _side(audit: Records, window: Window, account: str) -> Side:
-    decisions = list(_of_day(audit, "trade_decisions", window, account=account))
-    orders = list(_of_day(audit, "executions", window, account=account))
+    decisions = list(decided_in(audit, "trade_decisions", window, account=account))
+    orders = list(decided_in(audit, "executions", window, account=account))
     known = {row["client_order_id"] for row in orders}
-    events = audit.rows("execution_events", since=window.since, account=account, event="fill")
+    events = rows_since(audit, "execution_events", window.since, account=account, event="fill")
     return Side(decisions, orders, [row for row in events if row["client_order_id"] in known])
 
 
 def _opening(audit: Records, account: str, since: int) -> tuple[Decimal | None, list[str]]:
     """Equity of an account when a day began, None where it is not known, and the symbols that it held then."""
-    rows = audit.rows("position_snapshots", account=account, since=since - DAY)
+    rows = rows_since(audit, "position_snapshots", since - DAY, account=account)
     before = [row for row in rows if row["at"] <= since and row["strategy_id"] is None and row["reason"] is None]
     totals = [row for row in before if row["symbol"] is None]
     if not totals:

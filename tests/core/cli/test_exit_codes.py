@@ -85,10 +85,6 @@ NOT_WELL = {
 INPUT = {
     "demo": "demo --state {catalog}",
     "replay": "replay {folder}/no.parquet --catalog {catalog}",
-    "simulate plan": "simulate plan --manifest {folder}/none.yaml",
-    "simulate run": "simulate run --manifest {folder}/none.yaml",
-    "simulate report": "simulate report --manifest {folder}/none.yaml",
-    "simulate teardown": "simulate teardown --manifest {folder}/none.yaml",
     "sweep": "sweep --catalog {catalog} --set params.quantity=1,2",
     "walk-forward": "walk-forward --catalog {catalog} --set params.quantity=1,2",
     "simulate plan": "simulate plan --manifest {folder}/no.yaml",

@@ -14,6 +14,7 @@ from torghut_core.generation import Generation
 from torghut_core.installation.open import open_audit
 from torghut_core.installation.settings import Settings
 from torghut_core.installation.state_directory import StateDirectory
+from torghut_core.research.live_day import decided_in
 from torghut_core.research.simulation.plan import Plan
 from torghut_core.research.stored_window import Window
 
@@ -93,12 +94,8 @@ def production_rows(settings: Settings, state: Path, window: Window) -> dict[str
     if settings.db_dsn is None and not directory.exists:
         return {}
     with closing(open_audit(settings, directory)) as audit:
-        decided = audit.rows("trade_decisions", since=window.since)
-        ordered = audit.rows("executions", since=window.since)
-    return {
-        "trade_decisions": sum(row["event_ts"] < window.until for row in decided),
-        "executions": sum(row["decided_at"] <= window.until for row in ordered),
-    }
+        tables = ("trade_decisions", "executions")
+        return {table: sum(1 for _ in decided_in(audit, table, window)) for table in tables}
 
 
 def require(found: Sequence[Check]) -> None:
