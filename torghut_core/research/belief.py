@@ -15,6 +15,7 @@ import numpy as np
 
 from torghut_core.model.market import FloatArray
 from torghut_core.research.overfitting import (
+    Overfitting,
     TrackRecord,
     expected_best_sharpe,
     minimum_track_record,
@@ -26,8 +27,12 @@ LEAST_TRADES, LEAST_DAYS = 30, 60
 """Below these nothing is said: the formulas are for large numbers."""
 
 CONFIDENCE = 0.95
-MOST_OVERFITTING = 0.2
-"""A probability of backtest overfitting above it is a doubt; 0.5 is a coin."""
+MOST_OVERFITTING, MOST_LOSSES = 0.2, 0.05
+"""A probability of backtest overfitting above the one (0.5 is a coin) is a doubt, if what was chosen then also loses more often than the
+other: among sets that are all good it does not matter which is chosen."""
+
+
+UNKNOWN_OVERFITTING = Overfitting(math.nan)
 
 
 class Answer(StrEnum):
@@ -49,7 +54,8 @@ class Belief(msgspec.Struct, frozen=True, kw_only=True):
     luck_sharpe : what the best of so many trials is expected to show without any edge; 0 for one.
     deflated_sharpe : the probability that the true Sharpe ratio is above `luck_sharpe`.
     needed_days : how many days like these would make that probability 0.95; infinite where no number does.
-    overfitting : probability of backtest overfitting, of the trials.
+    overfitting : probability of backtest overfitting, of the trials; `losses`: that what is best in one half of the time loses in the
+        other.
     mean_profit : of a trade, money; `mean_profit_low` and `mean_profit_high` hold it with 95 %.
     """
 
@@ -65,6 +71,7 @@ class Belief(msgspec.Struct, frozen=True, kw_only=True):
     deflated_sharpe: float
     needed_days: float
     overfitting: float
+    losses: float
     mean_profit: float
     mean_profit_low: float
     mean_profit_high: float
@@ -83,7 +90,7 @@ def judge(
     *,
     trials: int = 1,
     variance: float | None = None,
-    overfitting: float = math.nan,
+    overfitting: Overfitting = UNKNOWN_OVERFITTING,
     seed: int = 0,
 ) -> Belief:
     """Judge a result.
@@ -95,7 +102,7 @@ def judge(
     per_year : days in a year.
     trials : how many parameter sets were tried until this one was chosen, all of them, good and bad.
     variance : of the daily Sharpe ratios of the trials; where None, what chance alone gives to trials of as many days.
-    overfitting : see `overfitting.measure_overfitting`; NaN where it is not known.
+    overfitting : of the trials, see `measure_overfitting`.
     seed : of the draws.
     """
     year = math.sqrt(per_year)
@@ -116,7 +123,8 @@ def judge(
         "luck_sharpe": luck * year,
         "deflated_sharpe": probabilistic_sharpe(record, luck),
         "needed_days": minimum_track_record(record, luck, CONFIDENCE),
-        "overfitting": overfitting,
+        "overfitting": overfitting.probability,
+        "losses": overfitting.loss_probability,
         "mean_profit": float(np.mean(profits)) if trades else math.nan,
         "mean_profit_low": earned.low,
         "mean_profit_high": earned.high,
@@ -166,10 +174,10 @@ def _doubts(found: Belief) -> list[str]:
         doubts.append(
             f"trades like these earn from {found.mean_profit_low:,.2f} to {found.mean_profit_high:,.2f} each with 95 %"
         )
-    if found.overfitting > MOST_OVERFITTING:
+    if found.overfitting > MOST_OVERFITTING and found.losses > MOST_LOSSES:
         doubts.append(
             f"what was best in one half of the time was no better than the median in the other in {found.overfitting:.0%} "
-            f"of the cases (at most {MOST_OVERFITTING:.0%} are wanted)"
+            f"of the cases, and lost there in {found.losses:.0%} (at most {MOST_OVERFITTING:.0%} and {MOST_LOSSES:.0%} are wanted)"
         )
     return doubts
 

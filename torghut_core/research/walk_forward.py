@@ -178,7 +178,7 @@ class WalkForward:
             self.trips.profit,
             self.days.per_year,
             trials=1 + self.earlier,
-            overfitting=self.overfitting.probability,
+            overfitting=self.overfitting,
         )
 
     @property

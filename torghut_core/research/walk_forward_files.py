@@ -146,7 +146,11 @@ def _cards(done: WalkForward) -> list[dict[str, str]]:
         ("Max drawdown", f"{number(found['max_drawdown_pct'])} %", "at the ends of days"),
         ("Round trips", f"{found['round_trips']:,}", f"{number(found['win_rate_pct'])} % won"),
         ("Objective when tested", number(tested), f"{number(trained)} where it was chosen, means of folds"),
-        ("Overfitting (PBO)", number(believed.overfitting), "0.5 is a coin; at most 0.2 is wanted"),
+        (
+            "Overfitting (PBO)",
+            number(believed.overfitting),
+            f"0.5 is a coin; lost in {number(100 * believed.losses)} %",
+        ),
         ("Deflated Sharpe", number(believed.deflated_sharpe), "at least 0.95 is wanted"),
         ("Choice changed", f"{done.changes:,}", f"in {len(done.folds):,} folds"),
     ]

@@ -6,6 +6,7 @@ import pytest
 from support.docs import DOCS, code_of
 from support.effort import many
 from torghut_core.research.belief import Answer, judge
+from torghut_core.research.overfitting import Overfitting
 
 
 def returns(seed=0, days=504, edge=0.0):
@@ -21,8 +22,8 @@ def profits(seed=0, trades=200, mean=5.0):
 
 
 def test_an_edge_over_two_years_is_believed():
-    """A Sharpe ratio of 3 over two years, chosen from ten, can hardly be luck."""
-    found = judge(returns(edge=0.19), profits(), 252, trials=10, overfitting=0.05)
+    """A Sharpe ratio of 3 over two years, chosen from ten, can hardly be luck; which of ten good ones it is does not matter."""
+    found = judge(returns(edge=0.19), profits(), 252, trials=10, overfitting=Overfitting(0.28, 0.0))
     assert found.answer is Answer.YES
     assert found.sentence.startswith("Distinguishable from luck: a Sharpe ratio of 2.97 a year, 1.72 to 4.22")
     assert found.sentence.endswith("(200 round trips in 504 days, 10 trials).")
@@ -36,7 +37,7 @@ def test_an_edge_over_two_years_is_believed():
         ({"trials": 1_000}, 0.1, 5.0, "the best of 1,000 without an edge is expected to have 2."),
         ({}, 0.02, 5.0, "and 0.95 is wanted, which takes"),
         ({}, 0.19, 0.1, "trades like these earn from -"),
-        ({"overfitting": 0.43}, 0.19, 5.0, "no better than the median in the other in 43%"),
+        ({"overfitting": Overfitting(0.43, 0.38)}, 0.19, 5.0, "in 43% of the cases, and lost there in 38%"),
         ({}, -0.05, -5.0, "it did not earn anything"),
     ],
 )
