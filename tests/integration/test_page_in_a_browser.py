@@ -93,7 +93,7 @@ def note(tab):
 
 def test_every_chart_is_drawn_without_a_network(tab):
     """Equity, drawdown and market are painted from the file alone; indicators once they are asked for."""
-    assert all(pictured(tab, place) > 5 for place in ("equity-chart", "drawdown-chart", "price-chart"))
+    assert all(pictured(tab, place) > 5 for place in ("equity-chart", "drawdown-chart", "price-chart", "profits"))
     tab.js("document.querySelectorAll('#indicators input').forEach(input => input.checked || input.click())")
     tab.frame()
     assert all(pictured(tab, place) > 5 for place in ("rsi-chart", "macd-chart"))

@@ -56,11 +56,12 @@ class Returns(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeatRow(msgspec.Struct, frozen=True):
-    """A row of a heat map; a cell without a return is None."""
+    """A row of a heat map, beside it the same of the benchmark; a cell without a return is None."""
 
     label: str
     cells: list[HeatCell | None]
     total: HeatCell
+    beside: HeatCell | None = None
 
 
 class HeatCell(msgspec.Struct, frozen=True):
@@ -88,7 +89,7 @@ def returns_of(curve: Curve, cash: float, days: Days, benchmark: FloatArray | No
         days = days._replace(last=_ends(curve.event_ts, HOUR))
     each = daily_returns(curve.equity, cash, days)
     own = None if benchmark is None else daily_returns(benchmark, cash, days)[: len(each)]
-    columns, table = _months(curve, cash, days) if is_daily else _hours(curve, days, each)
+    columns, table = _months(curve, cash, days, benchmark) if is_daily else _hours(curve, days, each)
     period = "day" if is_daily else "hour"
     return Returns(period=period, days=days, each=each, compared=own, columns=columns, table=table)
 
@@ -102,11 +103,17 @@ def _clean(values: FloatArray) -> FloatArray:
     return cast("FloatArray", np.round(np.where(np.isfinite(values), values, np.nan), 3))
 
 
-def _months(curve: Curve, cash: float, days: Days) -> tuple[list[str], list[HeatRow]]:
+def _months(curve: Curve, cash: float, days: Days, benchmark: FloatArray | None) -> tuple[list[str], list[HeatRow]]:
     names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     months, returns = monthly_returns(curve.equity, cash, days)
     places = [(month[:4], int(month[5:]) - 1) for month in months.astype(str).tolist()]
-    return names, _rows(places, returns, 12)
+    rows = _rows(places, returns, 12)
+    if benchmark is not None:
+        months, returns = monthly_returns(benchmark, cash, days)
+        places = [(month[:4], int(month[5:]) - 1) for month in months.astype(str).tolist()]
+        beside = {row.label: row.total for row in _rows(places, returns, 12)}
+        rows = [HeatRow(row.label, row.cells, row.total, beside.get(row.label)) for row in rows]
+    return names, rows
 
 
 def _hours(curve: Curve, hours: Days, returns: FloatArray) -> tuple[list[str], list[HeatRow]]:

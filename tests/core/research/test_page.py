@@ -196,6 +196,10 @@ def test_months_days_and_hours_are_of_the_account(page):
     cells = run.words[run.words.index(months) + 1 :][:4]
     assert cells == ["3.00", "2.72", "5.80", "Return of a day: how often"]
 
+    curve = run_of(days).curve
+    beside = page(days, benchmark="index", compared=curve.equity * np.linspace(1, 1.1, len(curve.equity)))
+    assert beside.words[beside.words.index("1970") + 1 :][2:4] == ["0.00", "10.0"]
+
     short = page(bar_table([100.0, 110.0], step=HOUR, size="PT1H", first=0), fills=[{**fill(0), "event_ts": 0}])
     assert short.words[short.words.index("1970-01-01") + 1 :][:3] == ["0.00", "1.00", "1.00"]
 

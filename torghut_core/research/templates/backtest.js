@@ -12,7 +12,10 @@ const SINGLE_MARKS = 400;   // with more fills in view, those of a bar are drawn
   if (data.account) drawAccount(data);
   if (data.rolling) drawRolling(data.rolling);
   const market = data.markets.length ? drawMarket(data) : null;
-  if (data.trips.entered().length) listTrips(data, market);
+  if (data.trips.entered().length) {
+    if (data.strategies.length > 1) drawProfits(data);
+    listTrips(data, market);
+  }
 })().catch(fail);
 
 // Equity and drawdown
@@ -400,6 +403,30 @@ class Marks {
     if (best.length > 3) lines.push(`and ${best.length - 3} more`);
     return lines;
   }
+}
+
+/** The profit of all round trips so far, a line for each strategy. */
+function drawProfits({trips, strategies, currency}) {
+  const exited = trips.exited(), profit = trips.profit(), strategy = trips.strategy();
+  const title = `Profit of round trips by strategy, ${currency}`;
+  const place = element("div", {class: "chart low", tabindex: 0, role: "img", "aria-label": title});
+  document.getElementById("profits").append(element("h3", {}, title), place);
+  const chart = makeChart(place), say = legendOf(place), lines = [];
+  const order = Array.from(exited.keys()).sort((a, b) => exited[a] - exited[b]);
+  strategies.slice(0, TINTS.length).forEach((name, number) => {
+    const line = chart.addLineSeries({lineWidth: 2, lineType: 1, priceLineVisible: false});
+    painted(() => line.applyOptions({color: color(TINTS[number])}));
+    const sums = new Map();
+    let sum = 0;
+    for (const k of order) if (strategy[k] === number) sums.set(exited[k] / 1000, sum += profit[k]);
+    line.setData(Array.from(sums, ([time, value]) => ({time, value})));
+    lines.push([name, line, sum]);
+  });
+  const show = at => say([...(at?.time === undefined ? [] : [moment(at.time * 1000)]),
+    ...lines.map(([name, line, sum]) => [name, written(at?.time === undefined ? sum : at.seriesData.get(line)?.value ?? NaN, 2)])]);
+  show();
+  chart.subscribeCrosshairMove(show);
+  chart.timeScale().fitContent();
 }
 
 /** What `torghut explain` takes for a fill: the beginning of its decision's hash, or the id of an order without one. */
