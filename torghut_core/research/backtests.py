@@ -59,7 +59,7 @@ from torghut_core.research.performance import (
 )
 from torghut_core.research.summary import by_group, not_known, summary_html
 from torghut_core.research.trips import RoundTrip, breakdown, round_trips, trip_arrays, trip_table
-from torghut_core.signals import MemorySignalStore, SignalDatabase, mask
+from torghut_core.signals import MemorySignalStore, SignalDatabase, column, dictionary, mask
 from torghut_core.timestamps import EARLIEST, LATEST
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
@@ -260,8 +260,9 @@ class Backtest:
     def equity(self) -> pa.Table:
         """Equity at the end of each bar: columns time (UTC), equity, and drawdown, a share of the highest so far (<= 0)."""
         curve = self.curve()
-        times = pa.array(curve.event_ts).cast(pa.timestamp("ns", "UTC"))
-        return pa.table({"time": times, "equity": curve.equity, "drawdown": curve.drawdown})
+        times = column(curve.event_ts, pa.timestamp("ns", "UTC"))
+        money = [column(values, pa.float64()) for values in (curve.equity, curve.drawdown)]
+        return pa.Table.from_arrays([times, *money], names=["time", "equity", "drawdown"])
 
     @property
     def trades(self) -> pa.Table:
@@ -298,6 +299,24 @@ class Backtest:
 
         write_backtest(Path(path), title, self)
         return Path(path)
+
+    def save(self, folder: Path | str, *, notes: str = "") -> Path:
+        """Write the folder that `torghut backtest` writes, which `torghut report` reads, and return its path.
+
+        Parameters
+        ----------
+        folder : new, or empty.
+        notes : what the run is for.
+
+        Raises
+        ------
+        InputError : the folder has something in it.
+        StateError : it cannot be written.
+        """
+        from torghut_core.research.run_folder import experiment_of, save_backtest  # they build on this module
+
+        made = Path(folder)
+        return save_backtest(made, self, experiment_of(self, notes=notes, folder=str(made.absolute())))
 
     def __repr__(self) -> str:
         strategies = ", ".join(each.name for each in self.generation.strategies)
@@ -496,15 +515,14 @@ class _Played(Source):
     def bars(self) -> pa.Table:
         """The bars that were played, as a signal store has them."""
         bars = Bars.concatenate(self._kept)
-        columns = {name: getattr(bars, name) for name in ("event_ts", "open", "high", "low", "close", "volume")}
-        sizes = {step: window_size(step) for step in set(bars.step.tolist())}
-        return pa.table(
-            {
-                "symbol": pa.DictionaryArray.from_arrays(bars.symbol, self._names).cast(pa.string()),
-                "window_size": pa.array([sizes[step] for step in bars.step.tolist()], pa.string()),
-                **columns,
-            }
-        )
+        steps, step = np.unique(bars.step, return_inverse=True)
+        columns = {
+            "symbol": dictionary(bars.symbol, self._names),
+            "window_size": dictionary(step, [window_size(int(length)) for length in steps]),
+            "event_ts": column(bars.event_ts, pa.int64()),
+            **{name: column(getattr(bars, name), pa.float64()) for name in ("open", "high", "low", "close", "volume")},
+        }
+        return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
 def _ended_after(bars: pa.Table, since: int) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -134,7 +135,9 @@ def backtest(
         }
         catalog = load_catalog({"notebook": json.dumps(text, default=str)})
         generation = tape_generation(catalog, tapes, host, **source)
-        return run_backtest(generation, allow_shorts=allow_shorts, name="notebook")
+        done = run_backtest(generation, allow_shorts=allow_shorts, name="notebook")
+        weakref.finalize(done, stack.pop_all().close)  # its tape is read again where the run is saved
+        return done
 
 
 def _name_of(strategy: type[Strategy]) -> str:

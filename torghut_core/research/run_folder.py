@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,11 +26,12 @@ from torghut_core.research.belief import Belief
 from torghut_core.research.experiments import Experiment
 from torghut_core.research.page import write_backtest
 from torghut_core.research.performance import BUY_AND_HOLD, Row
+from torghut_core.signals import column, texts
 from torghut_core.trading.totals import to_json
 
 RESULT = "result.json"
 NO_COSTS: Mapping[Decimal, Mapping[str, float]] = {}
-_TIMES = ("decided_at", "submitted_at", "last_update_at")
+_TIMES = ("decided_at", "last_update_at")
 _AMOUNTS = (
     "quantity",
     "limit_price",
@@ -131,12 +133,12 @@ def order_table(orders: Sequence[Row]) -> pa.Table:
     """Orders as a table, a row each: times as timestamps of UTC, money and units as float64, null where there is none."""
     columns: dict[str, pa.Array] = {}
     for name in _TEXTS:
-        columns[name] = pa.array([None if row[name] is None else str(row[name]) for row in orders], pa.string())
+        columns[name] = texts([None if row[name] is None else str(row[name]) for row in orders])
     for name in _AMOUNTS:
-        columns[name] = pa.array([None if row[name] is None else float(row[name]) for row in orders], pa.float64())
+        columns[name] = column(np.array([row[name] for row in orders], np.float64), pa.float64())  # None is NaN
     for name in _TIMES:
-        columns[name] = pa.array([row[name] for row in orders], pa.int64()).cast(pa.timestamp("ns", "UTC"))
-    return pa.table(columns)
+        columns[name] = column(np.array([row[name] for row in orders], np.int64), pa.timestamp("ns", "UTC"))
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
 def read_run(folder: Path) -> Experiment:

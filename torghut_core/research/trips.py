@@ -21,6 +21,7 @@ from torghut_core.model.positions import ONE, apply_fill
 from torghut_core.model.trading import ZERO, Fill, Position, Side
 from torghut_core.research.figures import Trips
 from torghut_core.research.performance import NO_MULTIPLIERS, BarSeries, Row, decimal, factors_at, in_order
+from torghut_core.signals import column, texts
 from torghut_core.timestamps import to_datetime
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -210,12 +211,14 @@ def trip_table(trips: Sequence[RoundTrip], arrays: Trips) -> pa.Table:
     for name in RoundTrip.__struct_fields__:
         values = [getattr(trip, name) for trip in trips]
         if name in _TIMES:
-            columns[name] = pa.array(values, pa.int64()).cast(pa.timestamp("ns", "UTC"))
+            columns[name] = column(np.array(values, np.int64), pa.timestamp("ns", "UTC"))
         elif name in ("strategy_id", "symbol", "side"):
-            columns[name] = pa.array(map(str, values), pa.string())
+            columns[name] = texts([str(value) for value in values])
         else:
-            columns[name] = pa.array(map(float, values), pa.float64())
-    return pa.table(columns | {"mae_pct": arrays.mae_pct, "mfe_pct": arrays.mfe_pct})
+            columns[name] = column(np.array(values, np.float64), pa.float64())
+    for name, values_of in (("mae_pct", arrays.mae_pct), ("mfe_pct", arrays.mfe_pct)):
+        columns[name] = column(np.full(len(trips), np.nan) if values_of is None else values_of, pa.float64())
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
 def breakdown(trips: Sequence[RoundTrip], by: str, instruments: Instruments) -> pa.Table:
@@ -241,15 +244,17 @@ def breakdown(trips: Sequence[RoundTrip], by: str, instruments: Instruments) -> 
     names = sorted(groups, key=WEEKDAYS.index if by == "weekday" else None)
     profits = [sum((trip.profit for trip in groups[name]), ZERO) for name in names]
     counts = [len(groups[name]) for name in names]
-    return pa.table(
-        {
-            by: pa.array(names, pa.string()),
-            "round_trips": pa.array(counts, pa.int64()),
-            "won": pa.array([sum(trip.profit > 0 for trip in groups[name]) for name in names], pa.int64()),
-            "profit": pa.array(map(float, profits), pa.float64()),
-            "fees": pa.array([float(sum(trip.fees for trip in groups[name])) for name in names], pa.float64()),
-            "expectancy": pa.array(
-                [float(profit) / count for profit, count in zip(profits, counts, strict=True)], pa.float64()
-            ),
-        }
+    whole = {"round_trips": counts, "won": [sum(trip.profit > 0 for trip in groups[name]) for name in names]}
+    money = {
+        "profit": profits,
+        "fees": [sum((trip.fees for trip in groups[name]), ZERO) for name in names],
+        "expectancy": [float(profit) / count for profit, count in zip(profits, counts, strict=True)],
+    }
+    return pa.Table.from_arrays(
+        [
+            texts(names),
+            *(column(np.array(values, np.int64), pa.int64()) for values in whole.values()),
+            *(column(np.array(values, np.float64), pa.float64()) for values in money.values()),
+        ],
+        names=[by, *whole, *money],
     )

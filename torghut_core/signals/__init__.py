@@ -4,12 +4,12 @@
 signal; who writes and who reads is the caller's business.
 """
 
+from torghut_core.signals.arrays import column, dictionary, mask, texts
 from torghut_core.signals.database import Selection, SignalDatabase
 from torghut_core.signals.failures import Remedy, StoreError
 from torghut_core.signals.guardrails import Guardrails
 from torghut_core.signals.memory import MemorySignalStore
 from torghut_core.signals.open import is_embedded_installed, open_signal_store
-from torghut_core.signals.rows import mask
 from torghut_core.signals.schema import KEY, TABLES, ttl_setting
 
 __all__ = [
@@ -21,8 +21,11 @@ __all__ = [
     "Selection",
     "SignalDatabase",
     "StoreError",
+    "column",
+    "dictionary",
     "is_embedded_installed",
     "mask",
     "open_signal_store",
+    "texts",
     "ttl_setting",
 ]

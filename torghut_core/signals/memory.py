@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import and_
 
 import msgspec
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from torghut_core.model.market import Batch
+from torghut_core.signals.arrays import column, mask
 from torghut_core.signals.database import (
     SINCE_BAR_COLUMNS,
     SINCE_KEY,
@@ -18,7 +21,7 @@ from torghut_core.signals.database import (
     since_schema,
     write_parquet,
 )
-from torghut_core.signals.rows import Rows, arrow_table, derived_rows, mask
+from torghut_core.signals.rows import Rows, arrow_table, derived_rows
 from torghut_core.signals.schema import KEY, TABLES, TIME_ORDER, TIMESTAMP, arrow_schema, table_columns
 
 
@@ -57,16 +60,19 @@ class MemorySignalStore(SignalDatabase):
 
     def select(self, table: str, columns: Sequence[str], selection: Selection) -> pa.Table:
         """See `SignalDatabase.select`."""
-        rows = self._distinct(table)
+        rows = self._distinct(table, columns)
+        wanted = []
         if selection.symbol is not None:
-            rows = rows.filter(pc.field("symbol") == selection.symbol)
+            wanted.append(pc.field("symbol") == selection.symbol)
         if selection.window_size is not None:
-            rows = rows.filter(pc.field("window_size") == selection.window_size)
+            wanted.append(pc.field("window_size") == selection.window_size)
         if selection.since is not None:
-            rows = rows.filter(pc.field("event_ts") >= pa.scalar(selection.since, TIMESTAMP))
+            wanted.append(pc.field("event_ts") >= pa.scalar(selection.since, TIMESTAMP))
         if selection.until is not None:
-            rows = rows.filter(pc.field("event_ts") < pa.scalar(selection.until, TIMESTAMP))
-        rows = rows.sort_by([(name, "ascending") for name in TIME_ORDER])
+            wanted.append(pc.field("event_ts") < pa.scalar(selection.until, TIMESTAMP))
+        if wanted:
+            rows = rows.filter(reduce(and_, wanted))
+        rows = _sorted(rows, [(name, "ascending") for name in TIME_ORDER])
         if selection.limit is not None:
             rows = rows.slice(max(0, rows.num_rows - selection.limit))
         return rows.select(columns)
@@ -124,12 +130,22 @@ class MemorySignalStore(SignalDatabase):
         rows = rows.join(bars, list(KEY), join_type="left outer", use_threads=False).sort_by(order).slice(0, limit)
         return rows.select(since_schema().names).cast(since_schema())
 
-    def _distinct(self, table: str) -> pa.Table:
-        """The rows in order of `KEY`, of equal keys the one with the latest `ingest_ts`."""
+    def _distinct(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows in order of `KEY`, of equal keys the one with the latest `ingest_ts`; all columns, or these and those of the key."""
         rows = arrow_table(table, self._rows[table]).cast(arrow_schema(table))
-        rows = rows.sort_by([*((name, "ascending") for name in KEY), ("ingest_ts", "descending")]).combine_chunks()
+        if columns is not None:
+            rows = rows.select(list(dict.fromkeys([*KEY, *TIME_ORDER, "ingest_ts", *columns])))
+        rows = _sorted(rows, [*((name, "ascending") for name in KEY), ("ingest_ts", "descending")]).combine_chunks()
         is_first = np.zeros(rows.num_rows, np.bool_)
         is_first[:1] = True
         for name in KEY:
-            is_first[1:] |= np.asarray(pc.not_equal(rows[name][1:], rows[name][:-1]))
-        return rows.filter(mask(is_first))
+            differs = pc.not_equal(rows[name][1:], rows[name][:-1]).combine_chunks()
+            is_first[1:] |= np.from_dlpack(differs.cast(pa.uint8())) != 0
+        return rows if is_first.all() else rows.filter(mask(is_first))
+
+
+def _sorted(rows: pa.Table, keys: list[tuple[str, str]]) -> pa.Table:
+    """The rows in order; as they are where that is their order, as it is of one symbol."""
+    order = np.from_dlpack(pc.sort_indices(rows, sort_keys=keys))
+    is_so = len(order) == 0 or bool((np.diff(order.astype(np.int64)) == 1).all())
+    return rows if is_so else rows.take(column(order, pa.uint64()))

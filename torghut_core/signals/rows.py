@@ -21,6 +21,7 @@ from torghut_core.model.market import (
     stored_seq,
     window_size,
 )
+from torghut_core.signals.arrays import column, dictionary, mask
 from torghut_core.signals.schema import BAR_VALUES, TIMESTAMP, arrow_schema
 
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -103,50 +104,24 @@ def _arrow_part(table: str, rows: list[Rows]) -> pa.Table:
     values = kind.concatenate([part.values for part in rows])
     n = len(values)
     steps, step = np.unique(values.step, return_inverse=True)
-    window = _dictionary(step, [window_size(int(step)) for step in steps])
-    start = _column(values.event_ts, TIMESTAMP)
+    window = dictionary(step, [window_size(int(step)) for step in steps])
+    start = column(values.event_ts, TIMESTAMP)
     columns = [
-        _dictionary(values.symbol, rows[0].symbols.names),
+        dictionary(values.symbol, rows[0].symbols.names),
         start,
-        _column(stored_seq(rows[0].symbols, values) if table == "signals" else values.seq, pa.int64()),
-        _column(np.concatenate([part.ingest_ts for part in rows]), TIMESTAMP),
+        column(stored_seq(rows[0].symbols, values) if table == "signals" else values.seq, pa.int64()),
+        column(np.concatenate([part.ingest_ts for part in rows]), TIMESTAMP),
         mask(np.ones(n, np.bool_)),
-        _dictionary(np.zeros(n, np.int64), [SOURCE]),
+        dictionary(np.zeros(n, np.int64), [SOURCE]),
         window,
         window,
         start,
-        _column(values.end, TIMESTAMP),
-        _column(np.full(n, VERSION, np.uint32), pa.uint32()),
+        column(values.end, TIMESTAMP),
+        column(np.full(n, VERSION, np.uint32), pa.uint32()),
     ]
     if table == "microbars":
-        columns += [_column(getattr(values, name), pa.float64()) for name in BAR_VALUES.values()]
-        columns.append(_column(values.count, pa.int64()))
+        columns += [column(getattr(values, name), pa.float64()) for name in BAR_VALUES.values()]
+        columns.append(column(values.count, pa.int64()))
     else:
-        columns += [_column(getattr(values, name), pa.float64()) for name in SIGNAL_COLUMNS]
+        columns += [column(getattr(values, name), pa.float64()) for name in SIGNAL_COLUMNS]
     return pa.Table.from_arrays(columns, names=arrow_schema(table).names)
-
-
-# Arrays are made of buffers and not by `pa.array`, which imports pandas, 0.7 s of it, wherever that is installed.
-
-
-def mask(column: BoolArray) -> pa.BooleanArray:
-    """An Arrow array of booleans."""
-    return pa.BooleanArray.from_buffers(pa.bool_(), len(column), [None, _bits(column)])
-
-
-def _column(column: NDArray[Any], kind: pa.DataType) -> pa.Array:
-    """The column without a copy; NaN is null."""
-    is_there = column == column
-    valid = None if is_there.all() else _bits(is_there)
-    return pa.Array.from_buffers(kind, len(column), [valid, pa.py_buffer(column)])
-
-
-def _dictionary(codes: IntArray, texts: list[str]) -> pa.DictionaryArray:
-    encoded = [text.encode() for text in texts]
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    dictionary = pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
-    return pa.DictionaryArray.from_arrays(_column(codes.astype(np.int32), pa.int32()), dictionary)
-
-
-def _bits(column: BoolArray) -> pa.Buffer:
-    return pa.py_buffer(np.packbits(column, bitorder="little"))

@@ -12,6 +12,7 @@ from torghut_core import Strategy, param
 from torghut_core.errors import CatalogError, InputError
 from torghut_core.features import close, ema
 from torghut_core.research import backtest, load_catalog, run_backtest, tape_generation
+from torghut_core.research.comparison import compare, find_runs
 from torghut_core.research.figures import unknown
 
 DAYS = 300
@@ -220,3 +221,14 @@ def test_a_notebook_shows_it(tmp_path):
     assert "<polyline points='" in cell
     assert "nan" not in cell
     assert done.page(tmp_path / "page.html").stat().st_size > 100_000
+
+
+def test_it_can_be_saved_and_compared(tmp_path):
+    """The folder is that of the command, whatever the data came in; a second run does not get into it."""
+    for span in (10, 20):
+        backtest(Trend, days(), symbols=["SPY"], params={"span": span}).save(tmp_path / str(span), notes="a try")
+    found = compare(find_runs([str(tmp_path / "10"), str(tmp_path / "20")], tmp_path))
+    assert found.differences["params.trend.span"] == [10, 20]
+    assert "notes" not in found.differences
+    with pytest.raises(InputError, match="not empty"):
+        backtest(Trend, days(), symbols=["SPY"]).save(tmp_path / "10")
