@@ -15,7 +15,7 @@ from torghut_core import Strategy, hookimpl, param
 from torghut_core.plugin_host import PluginHost
 from torghut_core.research import load_catalog, run_backtest, tape_generation
 from torghut_core.research.compiled import Simulator
-from torghut_core.timestamps import MINUTE, SECOND
+from torghut_core.timestamps import HOUR, MINUTE, SECOND
 
 LATE = 1_767_654_000 * SECOND
 """Half past eleven at night, in the middle of a week of January 2026, UTC: six hours after New York's open."""
@@ -61,10 +61,10 @@ def host():
     return PluginHost.load(extra=[("drawn", plugins())])
 
 
-def write(path, seed, symbols, minutes, wild):
+def write(path, seed, symbols, minutes, wild, begin=LATE):
     """Bars by the minute: some missing, some without trades, now and then a pause or a gap in the price."""
     chance = np.random.default_rng(seed)
-    rows, moment = [], LATE + int(chance.integers(0, 40)) * MINUTE
+    rows, moment = [], begin + int(chance.integers(0, 40)) * MINUTE
     price = dict.fromkeys(symbols, 100.0)
     for _ in range(minutes):
         moment += MINUTE * int(
@@ -148,6 +148,33 @@ ENTRIES = st.lists(
 )
 
 
+def catalog_of(tape, broker, instruments, entries, rules):
+    """A catalog; `entries` are parameters, limits and symbols of each strategy."""
+    return {
+        "version": 1,
+        "pipelines": {
+            "trading": {
+                "source": {"use": "replay", "params": {"paths": [str(tape)]}},
+                "stages": [{"use": "indicators", "params": {"columns": ["ema12"]}}],
+                "broker": {"use": "simulated", "params": broker},
+            }
+        },
+        "instruments": instruments,
+        "strategies": [
+            {
+                "name": f"drawn-{number}",
+                "use": "drawn",
+                "base_timeframe": "1Min",
+                "symbols": sorted(listed),
+                "params": params,
+                **limits,
+            }
+            for number, (params, limits, listed) in enumerate(entries)
+        ],
+        "risk": rules,
+    }
+
+
 @given(data=st.data())
 @examples(4000, quick=60)
 def test_it_comes_to_what_the_loop_comes_to(host, tmp_path_factory, data):
@@ -171,33 +198,13 @@ def test_it_comes_to_what_the_loop_comes_to(host, tmp_path_factory, data):
         },
         "time_in_force": data.draw(st.sampled_from(["day", "gtc"]), "time in force"),
     }
-    catalog = {
-        "version": 1,
-        "pipelines": {
-            "trading": {
-                "source": {"use": "replay", "params": {"paths": [str(tape)]}},
-                "stages": [{"use": "indicators", "params": {"columns": ["ema12"]}}],
-                "broker": {"use": "simulated", "params": broker},
-            }
-        },
-        "instruments": {symbol: terms for symbol in symbols if (terms := data.draw(TERMS, symbol))},
-        "strategies": [
-            {
-                "name": f"drawn-{number}",
-                "use": "drawn",
-                "base_timeframe": "1Min",
-                "symbols": sorted(listed),
-                "params": params,
-                **limits,
-            }
-            for number, (params, limits, listed) in enumerate(entries)
-        ],
-        "risk": data.draw(RULES, "rules"),
-    }
+    instruments = {symbol: terms for symbol in symbols if (terms := data.draw(TERMS, symbol))}
+    catalog = catalog_of(tape, broker, instruments, entries, data.draw(RULES, "rules"))
     may_short = data.draw(st.booleans(), "shorts")
     cuts = sorted(data.draw(st.just(set()) | st.sets(st.integers(0, 200), max_size=2), "span"))
     span = dict(zip(("since", "until"), (LATE + cut * MINUTE for cut in cuts), strict=False))
-    compare(host, catalog, may_short, **span)
+    ours = compare(host, catalog, may_short, **span)
+    event(ours.needs_loop or f"compiled, {'with' if ours.filled else 'without'} fills")
 
 
 def compare(host, catalog, may_short, **span):
@@ -209,9 +216,8 @@ def compare(host, catalog, may_short, **span):
     simulator = Simulator(first, host, allow_shorts=may_short, batch_size=17)
     params = {entry["name"]: entry["params"] for entry in catalog["strategies"]}
     ours = simulator.run(params, **span, with_equity=True)
-    event(ours.needs_loop or f"compiled, {'with' if ours.filled else 'without'} fills")
     if ours.needs_loop:
-        return
+        return ours
     loop = run_backtest(tape_generation(loaded, host=host), allow_shorts=may_short, **span)
     result = loop.result
     shown = ("event_ts", "strategy_id", "symbol", "side", "quantity", "price", "fee")
@@ -226,3 +232,49 @@ def compare(host, catalog, may_short, **span):
     assert curve.event_ts.tolist() == expected.event_ts.tolist()
     assert np.allclose(curve.equity, expected.equity, rtol=0, atol=1e-6)
     assert len(simulator.round_trips(ours)) == len(loop.round_trips())
+    assert ours.equity[-1:].tolist() in ([], [pytest.approx(ours.final_equity)])
+    return ours
+
+
+BOUNDED = {"per_unit": "0.01", "minimum": "0.35", "maximum": "5", "maximum_bps": "50"}
+BANDS = {"levels": [0.0, 1.0], "stop": 0.01, "profit": 0.01}
+STORIES = {
+    "from long to short and back": ([({"levels": [1.0, -1.0, 0.0]}, {}, ["ES"])], [], {}),
+    "stops and take-profits": ([({**BANDS, "changes": 1}, {}, ["ES", "SPY"])], [], {}),
+    "of shorts too": ([({**BANDS, "levels": [-2.0, 0.0, 2.0]}, {}, ["BTC/USD"])], [], {}),
+    "limits that cut": ([({"levels": [5.0, 0.0]}, {"max_notional_per_trade": "250"}, ["ES"])], [], {}),
+    "shares of equity": ([({"levels": [5.0, 0.0]}, {"max_position_pct_equity": "0.003"}, ["ES", "SPY"])], [], {}),
+    "pauses": ([({"levels": [2.0, 0.0, -2.0]}, {"cooldown_seconds": 150}, ["ES"])], [], {}),
+    "rules": (
+        [({"levels": [40.0, 0.0, 1 / 3]}, {}, ["ES", "SPY"])],
+        [{"use": "buying-power"}, {"use": "no-shorts"}],
+        {},
+    ),
+    "two strategies in one symbol": (
+        [({"levels": [2.0, 1.0]}, {}, ["ES"]), ({"levels": [-1.0, 0.0], "seed": 7, "changes": 7}, {}, ["ES"])],
+        [],
+        {},
+    ),
+    "a future": (
+        [({"levels": [3.0, -3.0, 0.0]}, {}, ["ES"])],
+        [{"use": "buying-power"}],
+        {"ES": {"calendar": "24/7", "multiplier": "50", "margin": "0.1", "quantity_step": "1", "tick_size": "0.25"}},
+    ),
+    "sessions": ([({"levels": [1.0, 0.0]}, {}, ["SPY"])], [], {"SPY": {"calendar": "XNYS", "asset_class": "equity"}}),
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_stories_are_compiled_and_come_to_the_same(host, tmp_path, story):
+    """Each of what compiled code can say is traded there, on some tape at least, and comes to what the loop comes to."""
+    entries, rules, instruments = STORIES[story]
+    symbols = sorted({symbol for _, _, listed in entries for symbol in listed})
+    fees = [{"maker_bps": "1", "taker_bps": "3"}, BOUNDED]
+    broker = {"cash": "5000", "fees": {"*": fees}, "slippage": {"*": {"bps": "2"}}}
+    filled = 0
+    for seed in range(4):
+        begin = LATE - 4 * HOUR if story == "sessions" else LATE
+        write(tmp_path / "tape.parquet", seed, symbols, 150, 0.003, begin)
+        catalog = catalog_of(tmp_path / "tape.parquet", broker, instruments, entries, rules)
+        filled += compare(host, catalog, may_short=True).filled
+    assert filled > 20
