@@ -61,8 +61,13 @@ def drawn_symbols(series: Mapping[str, BarSeries], fills: Sequence[Row]) -> list
 def markets(series: Mapping[str, BarSeries], symbols: Sequence[str], signals: pa.Table | None) -> list[dict[str, Any]]:
     """The bars and indicators of each symbol, in resolutions from the finest that fits to one that fits a screen."""
     most = max(2 * BARS_OF_A_VIEW, MOST_BARS // max(1, len(symbols)))
-    computed = {} if signals is None else rows_by(signals, "symbol")
+    computed = {} if signals is None else rows_by(signals.select(_read(signals)), "symbol")
     return [_market(symbol, series[symbol], computed.get(symbol), most) for symbol in symbols]
+
+
+def _read(signals: pa.Table) -> list[str]:
+    """The columns of signals that are read: a table is wide, and each is copied."""
+    return [name for name in ("symbol", "event_ts", "window_size", *DRAWN) if name in signals.column_names]
 
 
 def _market(symbol: str, bars: BarSeries, signals: pa.Table | None, most: int) -> dict[str, Any]:
