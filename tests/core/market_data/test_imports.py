@@ -362,3 +362,20 @@ def test_blocks_change_nothing(imported, monkeypatch, block, rows):
     parts = imported(files)
     assert whole[1] == parts[1] == sorted(whole[1], key=lambda row: row["event_ts"])
     assert whole[0].read == parts[0].read == 500
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("f.csv", csv(f"2024-01-02,{GOOD}").replace("0.5", "0.\r5")),
+        ("f.csv", csv("1,2,3\r4,5,6")),
+        ("f.json", b'{"bars":{"A\xff":[{"t":"2024-01-02T14:30:00Z"}]}}'),
+        ("BTCUSDT.csv", "1704067200000,1,2,0.5,1,1.5,170499,6,100,0.7,3,0\n"),
+        ("f.csv", csv(f"99999999999999999999,{GOOD}")),
+        ("f.csv", csv(f"1677-09-21 00:12:43,{GOOD}")),
+    ],
+)
+def test_odd_files_that_once_broke_it(imported, name, content):
+    """A stray end of line, bytes that are no text, bars that end before they begin, times beyond all times: an error, or a count."""
+    with pytest.raises(InputError, match=name):
+        imported({name: content}, zone="UTC")

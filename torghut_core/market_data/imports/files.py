@@ -157,6 +157,8 @@ class Lines:
             lines, line = lines[cut:], skipped + 1
         if not lines.strip():
             return
+        if b"\r" in lines:  # one that ends no line would end one to Arrow
+            lines = lines.replace(b"\r\n", b"\n").replace(b"\r", b" ")
         if lines.count(b'"') % 2:
             raise InputError(
                 f"{self.member}: line {line} or one of those after it has an open quotation mark (close it)"
@@ -188,7 +190,7 @@ class Lines:
         ]
         batches = table.to_batches()
         arrays = batches[0].columns if batches else [pa.array([], pa.string()) for _ in wanted]
-        if b"\n\n" in lines or b"\n\r\n" in lines:  # an empty line is a row of empty fields to Arrow
+        if b"\n\n" in lines or lines.startswith(b"\n"):  # an empty line is a row of empty fields to Arrow
             is_row = np.zeros(len(places), np.bool_)
             for array in arrays:
                 is_row |= np.from_dlpack(pc.binary_length(array)) > 0
@@ -229,7 +231,7 @@ class Records:
             )
         try:
             self._rows = list(_records(msgspec.json.decode(content)))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{member}: is not JSON: {error} (get it again)") from error
         if not self._rows:
             raise InputError(

@@ -475,11 +475,11 @@ class _File:
                 ends = self._times.read(block.columns[layout.columns["end"][0]], symbols)
                 known = (ends != NEVER) & (times != NEVER) & ~bad
                 if known.any():
-                    length = int(ends[known][0] - times[known][0])
+                    length = int(ends[known][0]) - int(times[known][0])
                     step, why = -(-length // MILLISECOND) * MILLISECOND, "open and close times"
             else:
                 step, why = _step_of(times[~bad], symbols.filter(pa.array(~bad))), "the times of the bars"
-            if step is None or (step not in KNOWN_STEPS and step >= DAY):
+            if step is None or not (0 < step < DAY or step in KNOWN_STEPS):
                 raise Unclear("the times do not show how long the bars are", "--timeframe 1Min")
             self._layout = layout = replace(layout, step=step)
             self._run.set_step(self._member, step, f"bars of {_timeframe(step)}: {why} (--timeframe)")
