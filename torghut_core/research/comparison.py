@@ -156,7 +156,8 @@ def _described(run: Experiment) -> Iterator[tuple[str, Any]]:
     """All that a run is made of, by name, in the order in which a reader looks for it."""
     yield "kind", run.kind
     yield "strategy", run.strategy
-    yield from _flat("params", run.params)
+    for name, value in _flat("params", run.params):
+        yield name.replace("params.params.", "params.", 1), value  # what a sweep varies has its whole path
     yield from _flat("costs", run.costs)
     yield "symbols", ", ".join(run.universe)
     yield "from", format_timestamp(run.began_at)
@@ -176,9 +177,11 @@ def _described(run: Experiment) -> Iterator[tuple[str, Any]]:
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The leaves of a mapping, each by its path."""
+    """The leaves of a mapping, each by its path: of a list of rows their number, of another list its values as text."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(f"{name}.{key}", inner)
+    elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+        yield name, len(value)
     else:
-        yield name, value
+        yield name, ", ".join(map(str, value)) if isinstance(value, list) else value

@@ -10,6 +10,8 @@ import pytest
 
 from torghut_core import cli
 from torghut_core.research import load_catalog, run_backtest, tape_generation
+from torghut_core.research.comparison import compare
+from torghut_core.research.experiments import Experiment
 from torghut_core.timestamps import MINUTE, SECOND, format_timestamp
 
 T0 = 1_767_623_400 * SECOND
@@ -238,3 +240,35 @@ def test_what_is_no_run_is_refused(run, line, said):
     """The message says what to give."""
     backtest(run, "--out made")
     assert said in run(line, code=2)
+
+
+def test_a_run_of_another_kind_is_compared_too():
+    """A sweep has lists where a backtest has values, and folds are counted."""
+    terms = {
+        "author": "ada",
+        "strategy": "trend",
+        "universe": ["ES"],
+        "began_at": 1,
+        "ended_at": 2,
+        "catalog_digest": "c",
+        "code_digest": "p",
+        "code": [],
+        "data_digest": "d",
+        "data": [],
+        "costs": {},
+        "figures": {},
+        "created_at": 3,
+    }
+    one = Experiment(run_id="a", kind="backtest", params={"trend": {"fast": 5}}, **terms)
+    folds = {"scheme": "rolling", "each": [{"sharpe": 1.0}, {"sharpe": 2.0}]}
+    other = Experiment(
+        run_id="b", kind="walk-forward", params={"params.fast": [5, 10]}, folds=folds, variants=2, **terms
+    )
+    assert compare([one, other]).differences == {
+        "kind": ["backtest", "walk-forward"],
+        "params.trend.fast": [5, None],
+        "params.fast": [None, "5, 10"],
+        "folds.scheme": [None, "rolling"],
+        "folds.each": [None, 2],
+        "variants": [1, 2],
+    }
