@@ -11,7 +11,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SCRIPT = "torghut_core/research/templates/lightweight-charts.js"
+SCRIPT = "torghut_core/research/pages/templates/lightweight-charts.js"
 
 
 class ChartsHook(BuildHookInterface):  # type: ignore[type-arg] # its parameter differs between versions of hatchling

@@ -8,9 +8,9 @@ from statistics import median
 
 import numpy as np
 
-from torghut_core.research.belief import judge
-from torghut_core.research.overfitting import measure_overfitting
-from torghut_core.research.resampling import (
+from torghut_core.research.belief.judge import judge
+from torghut_core.research.belief.overfitting import measure_overfitting
+from torghut_core.research.belief.resampling import (
     resampled_means,
     resampled_sharpes,
     shuffled_drawdowns,

@@ -15,7 +15,7 @@ import sys
 import empyrical
 import numpy as np
 
-from torghut_core.research.figures import DAYS_A_YEAR, Traded, Trips, daily_returns, figures, trading_days
+from torghut_core.research.performance.figures import DAYS_A_YEAR, Traded, Trips, daily_returns, figures, trading_days
 from torghut_core.timestamps import HOUR
 
 

@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).par
 def main():
     from test_page import long_run
 
-    from torghut_core.research.page import write_page
+    from torghut_core.research.pages.backtest import write_page
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from support.browser import BROWSER, open_tab
-from torghut_core.research.figures import trading_days
-from torghut_core.research.page import Run, write_page
-from torghut_core.research.performance import account_curve, bar_series
-from torghut_core.research.trips import round_trips, trip_arrays
+from torghut_core.research.pages.backtest import Run, write_page
+from torghut_core.research.performance.curve import account_curve, bar_series
+from torghut_core.research.performance.figures import trading_days
+from torghut_core.research.performance.trips import round_trips, trip_arrays
 from torghut_core.timestamps import MINUTE
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

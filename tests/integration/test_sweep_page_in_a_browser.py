@@ -5,10 +5,10 @@ import itertools
 import pytest
 
 from support.browser import BROWSER, open_tab
-from torghut_core.research.search import Axis
-from torghut_core.research.sweep import Outcome, Trial
-from torghut_core.research.sweep_page import write_sweep
-from torghut_core.research.sweep_results import Objective, SweepResult
+from torghut_core.research.sweeps.page import write_sweep
+from torghut_core.research.sweeps.results import Objective, SweepResult
+from torghut_core.research.sweeps.search import Axis
+from torghut_core.research.sweeps.sweep import Outcome, Trial
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 HOSTILE = "</script><script>document.title='owned'</script>"

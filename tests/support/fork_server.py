@@ -31,7 +31,7 @@ MODULES = (
     "torghut_core.runtime.service",
     "torghut_core.runtime.backfill",
     "torghut_core.research.replay",
-    "torghut_core.research.page",
+    "torghut_core.research.pages.backtest",
     "torghut_core.admin.app",
     "torghut_core.admin.connections",
     "torghut_core.admin.serve",

@@ -79,8 +79,8 @@ def backtest(
     The run is added to the ledger (`torghut experiments`).
     """
     from torghut_core.cli.render import progress
-    from torghut_core.research.documents import charts_script
     from torghut_core.research.experiments import new_run_id, tried
+    from torghut_core.research.pages.documents import charts_script
     from torghut_core.research.run_folder import check_free, experiment_of, save_backtest, summary
     from torghut_core.research.study import open_study
 

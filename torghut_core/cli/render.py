@@ -23,12 +23,12 @@ from torghut_core.model.trading import ZERO, Purpose
 if TYPE_CHECKING:
     from torghut_core.installation.known_settings import Setting
     from torghut_core.research.backtests import Backtest
-    from torghut_core.research.decisions_only import Decided
-    from torghut_core.research.live_day import LiveDay
+    from torghut_core.research.live_day.day import LiveDay
     from torghut_core.research.simulation.isolation import Check
     from torghut_core.research.simulation.plan import Plan
-    from torghut_core.research.sweep_results import SweepResult
-    from torghut_core.research.walk_forward import WalkForward
+    from torghut_core.research.stored.decisions import Decided
+    from torghut_core.research.sweeps.results import SweepResult
+    from torghut_core.research.walk_forward.walk import WalkForward
 
 
 MOST_LINES = 20
@@ -225,7 +225,7 @@ def print_decided(done: Decided, decisions: Sequence[Mapping[str, Any]], out: Pa
 
 def print_live_day(day: LiveDay, page: Path | None) -> None:
     """Print how a live day compares with its backtest: counts, decisions, costs by symbol, latencies."""
-    from torghut_core.research.live_day_page import decided_text
+    from torghut_core.research.live_day.page import decided_text
 
     console = new_console()
     report = day.to_json()
@@ -254,7 +254,7 @@ def print_live_day(day: LiveDay, page: Path | None) -> None:
 
 def print_figures(figures: Mapping[str, float]) -> None:
     """Print the figures of a run in groups, in two columns, and below them which are not known and why."""
-    from torghut_core.research.summary import by_group, not_known
+    from torghut_core.research.performance.summary import by_group, not_known
 
     console = new_console()
     groups = by_group(figures)
@@ -340,10 +340,10 @@ def _example(done: Backtest) -> str:
 
 def print_sweep(done: SweepResult, folder: Path, belief: str) -> None:
     """Print the best sets with their figures, why others have none, and how far the best one can be believed."""
-    from torghut_core.research.figures import FIGURES, unknown
-    from torghut_core.research.search import value_text
-    from torghut_core.research.summary import figure_text
-    from torghut_core.research.sweep_page import COLUMNS
+    from torghut_core.research.performance.figures import FIGURES, unknown
+    from torghut_core.research.performance.summary import figure_text
+    from torghut_core.research.sweeps.page import COLUMNS
+    from torghut_core.research.sweeps.search import value_text
 
     console = new_console()
     name = done.objective.name
@@ -381,7 +381,7 @@ def print_sweep(done: SweepResult, folder: Path, belief: str) -> None:
 
 def print_walk_forward(done: WalkForward, folder: Path) -> None:
     """Print each fold with its choice, what the choice was worth, and whether that can be told from luck."""
-    from torghut_core.research.walk_forward_files import number
+    from torghut_core.research.walk_forward.files import number
 
     console = new_console()
     result = done.to_json()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torghut_core.cli.render import counted, new_console, plain_table, print_figures, print_rows, print_summary
 from torghut_core.research.comparison import compare
-from torghut_core.research.summary import figure_text, label_of
+from torghut_core.research.performance.summary import figure_text, label_of
 from torghut_core.timestamps import format_timestamp
 
 if TYPE_CHECKING:
-    from torghut_core.research.belief import Belief
+    from torghut_core.research.belief.judge import Belief
     from torghut_core.research.comparison import Comparison
     from torghut_core.research.experiments import Experiment
     from torghut_core.research.study import Studied

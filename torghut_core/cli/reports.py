@@ -66,7 +66,7 @@ def report(
         return
     assert live is not None
     from torghut_core.cli.render import print_live_day, progress
-    from torghut_core.research.live_day import open_live_day
+    from torghut_core.research.live_day.day import open_live_day
     from torghut_core.trading.totals import to_json
 
     with (
@@ -75,7 +75,7 @@ def report(
     ):
         day = make(advance)
     if page is not None:
-        from torghut_core.research.live_day_page import write_live_day
+        from torghut_core.research.live_day.page import write_live_day
 
         write_live_day(page, day)
     if as_json:

@@ -208,7 +208,7 @@ def _replay(
         with progress(job.total, "replay") as advance:
             done = job.run(batch_size, advance)
         if page is not None:
-            from torghut_core.research.page import write_backtest
+            from torghut_core.research.pages.backtest import write_backtest
 
             write_backtest(page, ", ".join([catalog.name, *(tape.name for tape in tapes)]), done)
         if as_json:
@@ -230,8 +230,8 @@ def _replay_stored(
     as_json: bool,
 ) -> None:
     from torghut_core.cli.render import print_decided, progress
-    from torghut_core.research.decisions_only import line_writer, open_stored_replay
-    from torghut_core.research.stored_window import Window
+    from torghut_core.research.stored.decisions import line_writer, open_stored_replay
+    from torghut_core.research.stored.window import Window
     from torghut_core.timestamps import SYSTEM_CLOCK
     from torghut_core.trading.totals import to_json
 

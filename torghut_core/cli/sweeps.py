@@ -80,9 +80,9 @@ def sweep(
     there.
     """
     from torghut_core.cli.render import print_sweep, progress
-    from torghut_core.research.search import new_search
-    from torghut_core.research.sweep import open_sweep
-    from torghut_core.research.sweep_results import Objective, folder_name, identity, keep, open_table, run_sweep
+    from torghut_core.research.sweeps.results import Objective, folder_name, identity, keep, open_table, run_sweep
+    from torghut_core.research.sweeps.search import new_search
+    from torghut_core.research.sweeps.sweep import open_sweep
 
     goal = Objective(objective, is_minimized=minimize)
     with open_sweep(

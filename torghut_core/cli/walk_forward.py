@@ -14,7 +14,7 @@ from torghut_core.cli.options import STATE, AsJson, CatalogOption, State, catalo
 from torghut_core.errors import InputError
 
 if TYPE_CHECKING:
-    from torghut_core.research.walk_forward import Plan
+    from torghut_core.research.walk_forward.walk import Plan
 
 app = typer.Typer()
 
@@ -103,9 +103,9 @@ def walk_forward(
     from torghut_core.cli.render import print_walk_forward, progress
     from torghut_core.research.experiments import Ledger, new_run_id
     from torghut_core.research.run_folder import check_free
-    from torghut_core.research.sweep import open_sweep
-    from torghut_core.research.walk_forward import grid, run_walk_forward
-    from torghut_core.research.walk_forward_files import keep
+    from torghut_core.research.sweeps.sweep import open_sweep
+    from torghut_core.research.walk_forward.files import keep
+    from torghut_core.research.walk_forward.walk import grid, run_walk_forward
     from torghut_core.trading.totals import to_json
 
     plan = _plan(train, test, purge, embargo, combinatorial)
@@ -136,8 +136,8 @@ def _plan(train: str | None, test: str | None, purge: str, embargo: str, combina
     ------
     InputError : it is not said, said twice, or not a number of days.
     """
-    from torghut_core.research.folds import parse_days
-    from torghut_core.research.walk_forward import Plan
+    from torghut_core.research.walk_forward.folds import parse_days
+    from torghut_core.research.walk_forward.walk import Plan
 
     left_out = {"purge": parse_days(purge, "--purge"), "embargo": parse_days(embargo, "--embargo")}
     if combinatorial is not None:

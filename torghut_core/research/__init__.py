@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torghut_core.generation import Generation
     from torghut_core.research.backtests import Backtest, load_catalog, run_backtest, tape_generation
-    from torghut_core.research.belief import Belief, judge
-    from torghut_core.research.feature_rows import FeatureRows
-    from torghut_core.research.notebook import backtest
-    from torghut_core.research.overfitting import TrackRecord, deflated_sharpe, measure_overfitting
-    from torghut_core.research.performance import BarSeries, Curve, account_curve, bar_series
-    from torghut_core.research.replay import Replay, example_catalogs, open_replay
-    from torghut_core.research.resampling import (
+    from torghut_core.research.belief.judge import Belief, judge
+    from torghut_core.research.belief.overfitting import TrackRecord, deflated_sharpe, measure_overfitting
+    from torghut_core.research.belief.resampling import (
         interval,
         resampled_means,
         resampled_sharpes,
         shuffled_drawdowns,
         totals_at_costs,
     )
-    from torghut_core.research.sweep import Sweep, Trial, open_sweep
-    from torghut_core.research.trips import RoundTrip, round_trips
-    from torghut_core.research.workers import Lost
+    from torghut_core.research.feature_rows import FeatureRows
+    from torghut_core.research.notebook import backtest
+    from torghut_core.research.performance.curve import BarSeries, Curve, account_curve, bar_series
+    from torghut_core.research.performance.trips import RoundTrip, round_trips
+    from torghut_core.research.replay import Replay, example_catalogs, open_replay
+    from torghut_core.research.sweeps.sweep import Sweep, Trial, open_sweep
+    from torghut_core.research.sweeps.workers import Lost
     from torghut_core.trading.totals import Result
 
 __all__ = [
@@ -70,22 +70,22 @@ __all__ = [
 _HOMES = {
     "torghut_core.generation": ("Generation",),
     "torghut_core.research.backtests": ("Backtest", "load_catalog", "run_backtest", "tape_generation"),
-    "torghut_core.research.belief": ("Belief", "judge"),
+    "torghut_core.research.belief.judge": ("Belief", "judge"),
     "torghut_core.research.feature_rows": ("FeatureRows",),
     "torghut_core.research.notebook": ("backtest",),
-    "torghut_core.research.overfitting": ("TrackRecord", "deflated_sharpe", "measure_overfitting"),
-    "torghut_core.research.performance": ("BarSeries", "Curve", "account_curve", "bar_series"),
+    "torghut_core.research.belief.overfitting": ("TrackRecord", "deflated_sharpe", "measure_overfitting"),
+    "torghut_core.research.performance.curve": ("BarSeries", "Curve", "account_curve", "bar_series"),
     "torghut_core.research.replay": ("Replay", "example_catalogs", "open_replay"),
-    "torghut_core.research.resampling": (
+    "torghut_core.research.belief.resampling": (
         "interval",
         "resampled_means",
         "resampled_sharpes",
         "shuffled_drawdowns",
         "totals_at_costs",
     ),
-    "torghut_core.research.trips": ("RoundTrip", "round_trips"),
-    "torghut_core.research.sweep": ("Sweep", "Trial", "open_sweep"),
-    "torghut_core.research.workers": ("Lost",),
+    "torghut_core.research.performance.trips": ("RoundTrip", "round_trips"),
+    "torghut_core.research.sweeps.sweep": ("Sweep", "Trial", "open_sweep"),
+    "torghut_core.research.sweeps.workers": ("Lost",),
     "torghut_core.trading.totals": ("Result",),
 }
 """Where each name lives: imported when it is first used, for the loop takes 0.5 s to import."""

@@ -34,19 +34,8 @@ from torghut_core.model.trading import Limits, Outcome, Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.reload.plan import ReloadOutcome
-from torghut_core.research.belief import Belief, judge
-from torghut_core.research.figures import (
-    Days,
-    Drawdown,
-    Traded,
-    Trips,
-    compared,
-    daily_returns,
-    drawdowns,
-    figures,
-    trading_days,
-)
-from torghut_core.research.performance import (
+from torghut_core.research.belief.judge import Belief, judge
+from torghut_core.research.performance.curve import (
     BUY_AND_HOLD,
     BarSeries,
     Curve,
@@ -57,8 +46,19 @@ from torghut_core.research.performance import (
     ints,
     step_of,
 )
-from torghut_core.research.summary import by_group, not_known, summary_html
-from torghut_core.research.trips import RoundTrip, breakdown, round_trips, trip_arrays, trip_table
+from torghut_core.research.performance.figures import (
+    Days,
+    Drawdown,
+    Traded,
+    Trips,
+    compared,
+    daily_returns,
+    drawdowns,
+    figures,
+    trading_days,
+)
+from torghut_core.research.performance.summary import by_group, not_known, summary_html
+from torghut_core.research.performance.trips import RoundTrip, breakdown, round_trips, trip_arrays, trip_table
 from torghut_core.signals import MemorySignalStore, SignalDatabase, column, dictionary, mask
 from torghut_core.timestamps import EARLIEST, LATEST
 from torghut_core.trading.engine import Engine
@@ -295,7 +295,7 @@ class Backtest:
         ------
         StateError : the file cannot be written.
         """
-        from torghut_core.research.page import write_backtest  # its templates are slow to import
+        from torghut_core.research.pages.backtest import write_backtest  # its templates are slow to import
 
         write_backtest(Path(path), title, self)
         return Path(path)

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from torghut_core.errors import StateError
 from torghut_core.research.experiments import Experiment, Ledger
-from torghut_core.research.figures import FIGURES
-from torghut_core.research.performance import Curve, floats, ints, thinned
+from torghut_core.research.performance.curve import Curve, floats, ints, thinned
+from torghut_core.research.performance.figures import FIGURES
 from torghut_core.research.run_folder import RESULT, read_run
 from torghut_core.timestamps import format_timestamp
 

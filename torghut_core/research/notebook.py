@@ -22,7 +22,7 @@ from torghut_core.model.market import TIMEFRAMES
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Strategy
 from torghut_core.research.backtests import Backtest, load_catalog, run_backtest, tape_generation
-from torghut_core.research.performance import ints, rows_by
+from torghut_core.research.performance.curve import ints, rows_by
 
 
 class Frame(Protocol):

@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 
 from torghut_core.errors import InputError, NotFoundError, StateError
 from torghut_core.research.backtests import Backtest
-from torghut_core.research.belief import Belief
+from torghut_core.research.belief.judge import Belief
 from torghut_core.research.experiments import Experiment
-from torghut_core.research.page import write_backtest
-from torghut_core.research.performance import BUY_AND_HOLD, Row
+from torghut_core.research.pages.backtest import write_backtest
+from torghut_core.research.performance.curve import BUY_AND_HOLD, Row
 from torghut_core.signals import column, texts
 from torghut_core.trading.totals import to_json
 

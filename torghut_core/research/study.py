@@ -26,9 +26,9 @@ from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.research.backtests import Backtest, load_catalog, on_tapes, run_backtest
 from torghut_core.research.kept_tape import KeptTape
-from torghut_core.research.performance import BUY_AND_HOLD
+from torghut_core.research.performance.curve import BUY_AND_HOLD
 from torghut_core.research.replay import gates_of
-from torghut_core.research.search import one_strategy
+from torghut_core.research.sweeps.search import one_strategy
 from torghut_core.timestamps import EARLIEST, LATEST, format_timestamp, from_datetime, parse_timestamp
 
 KEPT_BYTES = 64 * 2**20

@@ -32,7 +32,7 @@ class _Worker:
 
 
 class RayWorkers:
-    """The processors of a Ray cluster, see `torghut_core.research.sweep.Workers`.
+    """The processors of a Ray cluster, see `torghut_core.research.sweeps.sweep.Workers`.
 
     Parameters
     ----------

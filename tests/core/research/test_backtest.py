@@ -11,7 +11,7 @@ import pytest
 from torghut_core.errors import InputError
 from torghut_core.installation.settings import Settings
 from torghut_core.research import load_catalog, open_replay, run_backtest, tape_generation
-from torghut_core.research.belief import Answer
+from torghut_core.research.belief.judge import Answer
 from torghut_core.timestamps import HOUR, MINUTE, SECOND
 
 T0 = 1_767_623_400 * SECOND

@@ -5,8 +5,8 @@ import pytest
 
 from support.docs import DOCS, code_of
 from support.effort import many
-from torghut_core.research.belief import Answer, judge
-from torghut_core.research.overfitting import Overfitting
+from torghut_core.research.belief.judge import Answer, judge
+from torghut_core.research.belief.overfitting import Overfitting
 
 
 def returns(seed=0, days=504, edge=0.0):

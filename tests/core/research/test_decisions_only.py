@@ -14,9 +14,9 @@ from torghut_core.errors import InputError, TapeError
 from torghut_core.installation.settings import Settings
 from torghut_core.plugin_host import PluginHost
 from torghut_core.research import load_catalog, run_backtest, tape_generation
-from torghut_core.research.decisions_only import StoredReplay, open_stored_replay
-from torghut_core.research.fixtures import read_fixtures
-from torghut_core.research.stored_window import Window, stored_generation
+from torghut_core.research.stored.decisions import StoredReplay, open_stored_replay
+from torghut_core.research.stored.fixtures import read_fixtures
+from torghut_core.research.stored.window import Window, stored_generation
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import MINUTE, SECOND, format_timestamp
 from torghut_core.trading.engine import Reach

@@ -14,7 +14,7 @@ from scipy.stats import kurtosis, norm, skew
 
 from support import field_bars
 from support.docs import ROOT
-from torghut_core.research.figures import (
+from torghut_core.research.performance.figures import (
     DAYS_A_YEAR,
     FIGURES,
     SESSIONS_A_YEAR,

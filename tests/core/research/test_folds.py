@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from support.effort import examples
 from torghut_core.errors import InputError
-from torghut_core.research.folds import combinatorial, joined_paths, parse_days, walk_forward
+from torghut_core.research.walk_forward.folds import combinatorial, joined_paths, parse_days, walk_forward
 
 SIZES = st.integers(1, 20)
 FEW = st.integers(0, 4)

@@ -11,10 +11,10 @@ from torghut_core.audit import MemoryAuditStore
 from torghut_core.errors import InputError, NotFoundError
 from torghut_core.installation.settings import Settings
 from torghut_core.research import load_catalog, open_replay, run_backtest, tape_generation
-from torghut_core.research.live_day import compare_day, match, open_live_day
-from torghut_core.research.live_day_page import write_live_day
-from torghut_core.research.stored_window import day_window
-from torghut_core.research.tca import Expected, expectations, order_costs, percentiles
+from torghut_core.research.live_day.day import compare_day, match, open_live_day
+from torghut_core.research.live_day.page import write_live_day
+from torghut_core.research.live_day.tca import Expected, expectations, order_costs, percentiles
+from torghut_core.research.stored.window import day_window
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import MINUTE, SECOND
 

@@ -13,7 +13,7 @@ from torghut_core.errors import CatalogError, InputError
 from torghut_core.features import close, ema
 from torghut_core.research import backtest, load_catalog, run_backtest, tape_generation
 from torghut_core.research.comparison import compare, find_runs
-from torghut_core.research.figures import unknown
+from torghut_core.research.performance.figures import unknown
 
 DAYS = 300
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.effort import many
-from torghut_core.research.overfitting import (
+from torghut_core.research.belief.overfitting import (
     TrackRecord,
     deflated_sharpe,
     expected_best_sharpe,

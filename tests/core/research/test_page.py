@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from torghut_core.research import page_charts
-from torghut_core.research.belief import judge
-from torghut_core.research.documents import pack
-from torghut_core.research.figures import trading_days
-from torghut_core.research.page import Run, write_page
-from torghut_core.research.performance import account_curve, bar_series, buy_and_hold
-from torghut_core.research.trips import round_trips, trip_arrays
+from torghut_core.research.belief.judge import judge
+from torghut_core.research.pages import charts
+from torghut_core.research.pages.backtest import Run, write_page
+from torghut_core.research.pages.documents import pack
+from torghut_core.research.performance.curve import account_curve, bar_series, buy_and_hold
+from torghut_core.research.performance.figures import trading_days
+from torghut_core.research.performance.trips import round_trips, trip_arrays
 from torghut_core.timestamps import DAY, HOUR, SECOND
 
 T0 = 1_767_623_400 * SECOND
@@ -264,7 +264,7 @@ def test_what_a_reader_should_doubt_is_said_first(page, given, said):
 
 def test_the_account_is_drawn_in_equal_steps_with_its_deepest_drawdown(page, monkeypatch):
     """A long run is drawn at the end of each step; a drawdown between two of them is not lost."""
-    monkeypatch.setattr(page_charts, "MOST_POINTS", 10)
+    monkeypatch.setattr(charts, "MOST_POINTS", 10)
     closes = [100.0] * 90 + [60.0] + [100.0] * 200
     account = page(bar_table(closes), fills=[fill(0, quantity="10")]).data["account"]
 
@@ -275,7 +275,7 @@ def test_the_account_is_drawn_in_equal_steps_with_its_deepest_drawdown(page, mon
 
 def test_a_long_market_is_drawn_in_several_resolutions(page, monkeypatch):
     """The finest that fits, and longer bars for a look at the whole; the page says what is left out."""
-    monkeypatch.setattr(page_charts, "MOST_BARS", 6_000)
+    monkeypatch.setattr(charts, "MOST_BARS", 6_000)
     run = page(bar_table(100 + np.sin(np.arange(200_000) / 900).round(2)))
     market = run.data["markets"][0]
 
@@ -286,8 +286,8 @@ def test_a_long_market_is_drawn_in_several_resolutions(page, monkeypatch):
 
 def test_indicators_are_those_of_the_bars_that_are_drawn(page, monkeypatch):
     """Signals of the drawn bars' own step are taken; where there are none, shorter ones, and the page says which."""
-    monkeypatch.setattr(page_charts, "MOST_BARS", 250)
-    monkeypatch.setattr(page_charts, "BARS_OF_A_VIEW", 100)
+    monkeypatch.setattr(charts, "MOST_BARS", 250)
+    monkeypatch.setattr(charts, "BARS_OF_A_VIEW", 100)
     closes = [100.0 + k for k in range(300)]
     seconds, minutes = bar_table(closes), bar_table([1.0, 2.0, 3.0, 4.0, 5.0], step=MINUTE, size="PT1M")
     signals = {
@@ -432,7 +432,7 @@ def long_run(bars=500_000, trips=50_000):
     table = bar_table(close, step=MINUTE, size="PT1M")
     table = table.set_column(7, "volume", pa.array(rng.integers(100, 10_000, bars).astype(float)))
     signals = table.select(["symbol", "event_ts", "window_size"])
-    for name in page_charts.DRAWN:
+    for name in charts.DRAWN:
         signals = signals.append_column(name, pa.array(close + rng.normal(0, 0.1, bars)))
     fills = []
     for k in range(trips):
@@ -472,10 +472,10 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 import pyarrow.parquet as pq
-from torghut_core.research.figures import trading_days
-from torghut_core.research.page import Run, write_page
-from torghut_core.research.performance import account_curve, bar_series
-from torghut_core.research.trips import trip_arrays
+from torghut_core.research.performance.figures import trading_days
+from torghut_core.research.pages.backtest import Run, write_page
+from torghut_core.research.performance.curve import account_curve, bar_series
+from torghut_core.research.performance.trips import trip_arrays
 bars = pq.ParquetFile(sys.argv[1]).read()
 series = bar_series(bars)
 curve = account_curve(1.0, series, ())

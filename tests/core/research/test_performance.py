@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from torghut_core.model.corporate_actions import AppliedAction, CorporateAction
-from torghut_core.research.performance import BarSeries, Curve, account_curve, buy_and_hold, joined, thinned
+from torghut_core.research.performance.curve import BarSeries, Curve, account_curve, buy_and_hold, joined, thinned
 from torghut_core.timestamps import MINUTE, SECOND
 
 T0 = 1_767_623_400 * SECOND

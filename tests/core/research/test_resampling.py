@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torghut_core.research.resampling import (
+from torghut_core.research.belief.resampling import (
     break_even_costs,
     interval,
     resampled_means,

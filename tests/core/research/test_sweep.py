@@ -15,9 +15,9 @@ from support.sweeps import CATALOG, COLUMNS, write_place, write_plugins
 from torghut_core.errors import InputError, StateError
 from torghut_core.installation.settings import load_settings
 from torghut_core.research import load_catalog, open_sweep, run_backtest, tape_generation
-from torghut_core.research.search import Axis, new_search
-from torghut_core.research.sweep import OF_SLIPPAGE, Outcome, Task
-from torghut_core.research.sweep_results import Objective, folder_name, identity, keep, open_table, run_sweep
+from torghut_core.research.sweeps.results import Objective, folder_name, identity, keep, open_table, run_sweep
+from torghut_core.research.sweeps.search import Axis, new_search
+from torghut_core.research.sweeps.sweep import OF_SLIPPAGE, Outcome, Task
 from torghut_core.timestamps import EARLIEST, LATEST
 
 
@@ -374,7 +374,7 @@ def test_two_do_not_write_in_one_folder(place):
 
 def test_a_killed_sweep_resumes_to_the_same_table(place, monkeypatch):
     """Killed by SIGKILL in the middle, the same call gives the bytes of one that nothing stopped, and runs only the rest."""
-    monkeypatch.setattr("torghut_core.research.sweep_results.PART_SECONDS", 0.0)
+    monkeypatch.setattr("torghut_core.research.sweeps.results.PART_SECONDS", 0.0)
     axes = "params.fast=3:9:1", "params.slow=8,20,40"
     swept(place, *axes, folder="whole", search="tpe", trials=20)
     child = os.fork()
@@ -385,7 +385,7 @@ def test_a_killed_sweep_resumes_to_the_same_table(place, monkeypatch):
             if len(self.trials) == 10:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        from torghut_core.research.sweep_results import TrialTable
+        from torghut_core.research.sweeps.results import TrialTable
 
         add = TrialTable.add
         TrialTable.add = lambda self, trial: (add(self, trial), killed_at_ten(self, trial))
@@ -402,7 +402,7 @@ def test_a_killed_sweep_resumes_to_the_same_table(place, monkeypatch):
 
 def test_ctrl_c_keeps_what_is_done(place, monkeypatch):
     """It ends cleanly, says that it is not complete, adds to the ledger, and goes on the next time."""
-    from torghut_core.research.sweep_results import TrialTable
+    from torghut_core.research.sweeps.results import TrialTable
 
     add = TrialTable.add
 

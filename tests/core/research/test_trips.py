@@ -15,8 +15,15 @@ from torghut_core.errors import InputError
 from torghut_core.generation.instruments import Instruments
 from torghut_core.model.corporate_actions import AppliedAction, CorporateAction
 from torghut_core.model.trading import Side
-from torghut_core.research.performance import BarSeries
-from torghut_core.research.trips import BREAKDOWNS, RoundTrip, breakdown, round_trips, trip_arrays, trip_table
+from torghut_core.research.performance.curve import BarSeries
+from torghut_core.research.performance.trips import (
+    BREAKDOWNS,
+    RoundTrip,
+    breakdown,
+    round_trips,
+    trip_arrays,
+    trip_table,
+)
 from torghut_core.timestamps import HOUR, SECOND, parse_timestamp
 
 T0 = 1_767_623_400 * SECOND

@@ -11,11 +11,12 @@ import pytest
 
 from torghut_core import cli
 from torghut_core.errors import InputError
-from torghut_core.research.belief import Answer
+from torghut_core.research.belief.judge import Answer
 from torghut_core.research.experiments import Ledger
-from torghut_core.research.figures import Days, daily_returns
-from torghut_core.research.sweep import open_sweep
-from torghut_core.research.walk_forward import (
+from torghut_core.research.performance.figures import Days, daily_returns
+from torghut_core.research.sweeps.sweep import open_sweep
+from torghut_core.research.walk_forward.files import equity_table, page, trial_table, write
+from torghut_core.research.walk_forward.walk import (
     NONE,
     Plan,
     _on_same_days,
@@ -24,7 +25,6 @@ from torghut_core.research.walk_forward import (
     rank_correlation,
     run_walk_forward,
 )
-from torghut_core.research.walk_forward_files import equity_table, page, trial_table, write
 from torghut_core.timestamps import HOUR, SECOND
 
 T0 = 1_767_225_600 * SECOND

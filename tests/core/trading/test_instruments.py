@@ -22,8 +22,8 @@ from torghut_core.cli.render import print_explanation
 from torghut_core.generation.instruments import Instruments
 from torghut_core.model.trading import OrderType, Outcome, Position, Verdict
 from torghut_core.ports import Observer, RiskRule, Strategy
-from torghut_core.research.performance import account_curve
-from torghut_core.research.trips import round_trips
+from torghut_core.research.performance.curve import account_curve
+from torghut_core.research.performance.trips import round_trips
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates

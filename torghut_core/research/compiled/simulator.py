@@ -54,8 +54,8 @@ from torghut_core.research.compiled.walk import (
     count_units,
     walk,
 )
-from torghut_core.research.performance import BarSeries, Curve, account_curve
-from torghut_core.research.trips import RoundTrip, round_trips
+from torghut_core.research.performance.curve import BarSeries, Curve, account_curve
+from torghut_core.research.performance.trips import RoundTrip, round_trips
 from torghut_core.timestamps import DAY, EARLIEST, LATEST, SECOND
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import BATCH_SIZE

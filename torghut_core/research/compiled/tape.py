@@ -18,7 +18,7 @@ from torghut_core.generation import Generation
 from torghut_core.model.market import Bars, Batch, FloatArray, IntArray, SymbolTable
 from torghut_core.model.trading import money
 from torghut_core.research.compiled.walk import IS_NEWS, IS_OPEN
-from torghut_core.research.performance import BarSeries
+from torghut_core.research.performance.curve import BarSeries
 from torghut_core.stages.base import kernel
 from torghut_core.timestamps import DAY, to_datetime
 from torghut_core.trading.recent_prices import BEFORE

@@ -18,7 +18,7 @@ from torghut_core.generation import build, tape_source
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.research.simulation.plan import Plan
-from torghut_core.research.stored_window import Window
+from torghut_core.research.stored.window import Window
 from torghut_core.timestamps import MINUTE
 
 _EVENTS = 65_536

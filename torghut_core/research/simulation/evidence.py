@@ -18,9 +18,9 @@ from torghut_core.bus.envelope import Envelope
 from torghut_core.bus.topics import Topics
 from torghut_core.generation import Generation
 from torghut_core.model.trading import ZERO, Side
+from torghut_core.research.live_day.tca import OrderCost, Row, expectations, order_costs
 from torghut_core.research.simulation.manifest import Reporting
 from torghut_core.research.simulation.plan import Plan
-from torghut_core.research.tca import OrderCost, Row, expectations, order_costs
 from torghut_core.signals import SignalDatabase, open_signal_store
 from torghut_core.timestamps import format_timestamp
 

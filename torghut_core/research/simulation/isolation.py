@@ -14,9 +14,9 @@ from torghut_core.generation import Generation
 from torghut_core.installation.open import open_audit
 from torghut_core.installation.settings import Settings
 from torghut_core.installation.state_directory import StateDirectory
-from torghut_core.research.live_day import decided_in
+from torghut_core.research.live_day.day import decided_in
 from torghut_core.research.simulation.plan import Plan
-from torghut_core.research.stored_window import Window
+from torghut_core.research.stored.window import Window
 
 CONFIRMATION = "START_HISTORICAL_SIMULATION"
 """What has to be said before anything is started."""

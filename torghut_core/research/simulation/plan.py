@@ -19,7 +19,7 @@ from torghut_core.generation import build, tape_source, use_tapes
 from torghut_core.plugin_host import PluginHost
 from torghut_core.research.backtests import load_catalog
 from torghut_core.research.simulation.manifest import Manifest, token_of
-from torghut_core.research.stored_window import Window
+from torghut_core.research.stored.window import Window
 from torghut_core.timestamps import DAY, format_timestamp, from_datetime, parse_timestamp
 
 CHANNELS = ("trades", "quotes", "bars", "status", "microbars", "signals", "ta-status")

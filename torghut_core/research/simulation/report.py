@@ -12,12 +12,12 @@ import msgspec
 
 from torghut_core.generation import Generation
 from torghut_core.model.trading import ZERO
+from torghut_core.research.live_day.tca import LATENCIES, by_symbol, latencies, percentiles, ratios
 from torghut_core.research.simulation.artifacts import read_json, sha256_of, write_csv, write_json, write_text
 from torghut_core.research.simulation.dataset import Dump
 from torghut_core.research.simulation.evidence import LOT_COLUMNS, Evidence, Lineage, activities, closed_lots, gather
 from torghut_core.research.simulation.isolation import Check
 from torghut_core.research.simulation.plan import Plan
-from torghut_core.research.tca import LATENCIES, by_symbol, latencies, percentiles, ratios
 from torghut_core.timestamps import format_timestamp
 
 SCHEMA = "torghut.simulation-report.v1"

@@ -31,13 +31,13 @@ from torghut_core.plugin_host import PluginHost
 from torghut_core.research.backtests import Backtest, days_calendar, load_catalog, on_tapes, run_backtest
 from torghut_core.research.compiled import Simulator, reasons
 from torghut_core.research.compiled.reasons import of_gates
-from torghut_core.research.figures import Traded, figures, trading_days
 from torghut_core.research.kept_tape import KeptTape
-from torghut_core.research.performance import Curve, account_curve
+from torghut_core.research.performance.curve import Curve, account_curve
+from torghut_core.research.performance.figures import Traded, figures, trading_days
+from torghut_core.research.performance.trips import round_trips, trip_arrays
 from torghut_core.research.replay import gates_of
-from torghut_core.research.search import Axis, ParameterSet, first_sets, one_strategy, parse_axis
-from torghut_core.research.trips import round_trips, trip_arrays
-from torghut_core.research.workers import Lost, Processes
+from torghut_core.research.sweeps.search import Axis, ParameterSet, first_sets, one_strategy, parse_axis
+from torghut_core.research.sweeps.workers import Lost, Processes
 from torghut_core.timestamps import EARLIEST, LATEST
 from torghut_core.trading.gates import Gates
 

@@ -22,12 +22,12 @@ from torghut_core.audit.values import plain
 from torghut_core.errors import InputError
 from torghut_core.model.market import FloatArray, IntArray
 from torghut_core.research.backtests import days_calendar
-from torghut_core.research.belief import Belief, judge
-from torghut_core.research.figures import Dates, Days, Trips, daily_returns, figures, trading_days
-from torghut_core.research.folds import Fold, combinatorial, joined_paths, walk_forward
-from torghut_core.research.overfitting import Overfitting, measure_overfitting
-from torghut_core.research.search import ParameterSet, new_search
-from torghut_core.research.sweep import Outcome, Sweep, Trial
+from torghut_core.research.belief.judge import Belief, judge
+from torghut_core.research.belief.overfitting import Overfitting, measure_overfitting
+from torghut_core.research.performance.figures import Dates, Days, Trips, daily_returns, figures, trading_days
+from torghut_core.research.sweeps.search import ParameterSet, new_search
+from torghut_core.research.sweeps.sweep import Outcome, Sweep, Trial
+from torghut_core.research.walk_forward.folds import Fold, combinatorial, joined_paths, walk_forward
 from torghut_core.timestamps import DAY
 
 OBJECTIVES = ("sharpe", "sortino", "calmar", "omega", "total_return_pct", "cagr_pct", "max_drawdown_pct")

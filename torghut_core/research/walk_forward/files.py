@@ -18,12 +18,12 @@ from markupsafe import Markup, escape
 
 from torghut_core.audit.values import plain
 from torghut_core.model.market import FloatArray
-from torghut_core.research.belief import Answer
+from torghut_core.research.belief.judge import Answer
 from torghut_core.research.experiments import Experiment, Ledger
-from torghut_core.research.figures import FIGURES
+from torghut_core.research.performance.figures import FIGURES
 from torghut_core.research.run_folder import RESULT, new_folder
-from torghut_core.research.sweep import Sweep
-from torghut_core.research.walk_forward import NONE, WalkForward
+from torghut_core.research.sweeps.sweep import Sweep
+from torghut_core.research.walk_forward.walk import NONE, WalkForward
 
 WIDTH = 1100
 MOST_COLUMNS = 400
@@ -115,7 +115,7 @@ def page(done: WalkForward, result: Mapping[str, Any], title: str) -> str:
     """The page of a walk forward, one HTML file."""
     dates = done.days.dates
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("torghut_core.research").joinpath("walk_forward.html").read_text(encoding="utf-8")
+        files("torghut_core.research.walk_forward").joinpath("walk_forward.html").read_text(encoding="utf-8")
     )
     heat, shown = _heat(done)
     return template.render(

@@ -32,9 +32,9 @@ from torghut_core.model.trading import (
 )
 from torghut_core.ports import Journal
 from torghut_core.research.backtests import load_catalog, watched
-from torghut_core.research.fixtures import read_fixtures
 from torghut_core.research.replay import gates_of
-from torghut_core.research.stored_window import Window, show_past, stored_generation
+from torghut_core.research.stored.fixtures import read_fixtures
+from torghut_core.research.stored.window import Window, show_past, stored_generation
 from torghut_core.signals import MemorySignalStore, SignalDatabase
 from torghut_core.trading.engine import Engine, Reach
 from torghut_core.trading.loop import Loop

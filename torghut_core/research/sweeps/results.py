@@ -29,12 +29,12 @@ from torghut_core.audit.values import plain
 from torghut_core.catalog import content_digest, did_you_mean
 from torghut_core.errors import InputError, StateError
 from torghut_core.files import open_lock
-from torghut_core.research.belief import Belief
+from torghut_core.research.belief.judge import Belief
 from torghut_core.research.experiments import Experiment, Ledger, tried
-from torghut_core.research.figures import FIGURES
-from torghut_core.research.search import Axis, ParameterSet, Search, value_text
-from torghut_core.research.sweep import COUNTS, Outcome, Sweep, Trial
-from torghut_core.research.sweep_page import write_sweep
+from torghut_core.research.performance.figures import FIGURES
+from torghut_core.research.sweeps.page import write_sweep
+from torghut_core.research.sweeps.search import Axis, ParameterSet, Search, value_text
+from torghut_core.research.sweeps.sweep import COUNTS, Outcome, Sweep, Trial
 
 BEST = 10
 """So many sets are listed as the best."""

@@ -28,7 +28,7 @@ from torghut_core.errors import StateError
 from torghut_core.model.market import FloatArray, IntArray
 
 CHARTS = "lightweight-charts.js"
-_TEMPLATES = files("torghut_core.research") / "templates"
+_TEMPLATES = files("torghut_core.research.pages") / "templates"
 _INTEGERS = (np.int8, np.int16, np.int32)
 _MOST_DECIMALS = 8
 _EXACT = 2.0**53

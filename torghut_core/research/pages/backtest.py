@@ -1,7 +1,7 @@
 """The page of a backtest: one HTML file for whoever judges it, and for the trader who works with it.
 
 `write_backtest` writes it. What it shows comes as a `Run`, so that a run of another origin has the same page. Figures
-come from the run as it was; what is drawn is thinned where it is long (`page_charts`), and the page says so.
+come from the run as it was; what is drawn is thinned where it is long (`charts`), and the page says so.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import pyarrow as pa
 
 from torghut_core.model.corporate_actions import AppliedAction
 from torghut_core.model.market import FloatArray
-from torghut_core.research import page_charts as charts
-from torghut_core.research.belief import Belief
-from torghut_core.research.documents import CHARTS, write_document
-from torghut_core.research.figures import FIGURES, Days, Trips, drawdowns, unknown
-from torghut_core.research.page_returns import returns_of
-from torghut_core.research.performance import BUY_AND_HOLD, BarSeries, Curve, Row
-from torghut_core.research.summary import duration, figure_text, label_of
-from torghut_core.research.trips import RoundTrip
+from torghut_core.research.belief.judge import Belief
+from torghut_core.research.pages import charts
+from torghut_core.research.pages.documents import CHARTS, write_document
+from torghut_core.research.pages.returns import returns_of
+from torghut_core.research.performance.curve import BUY_AND_HOLD, BarSeries, Curve, Row
+from torghut_core.research.performance.figures import FIGURES, Days, Trips, drawdowns, unknown
+from torghut_core.research.performance.summary import duration, figure_text, label_of
+from torghut_core.research.performance.trips import RoundTrip
 from torghut_core.timestamps import DAY, SECOND, format_timestamp
 
 if TYPE_CHECKING:

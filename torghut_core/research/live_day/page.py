@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from torghut_core.errors import StateError
-from torghut_core.research.live_day import LiveDay
+from torghut_core.research.live_day.day import LiveDay
 
 MOST_ROWS = 500
 """Rows of a table at most; the JSON has all of them."""
@@ -41,7 +41,7 @@ def write_live_day(path: Path, day: LiveDay) -> Path:
     """
     report = day.to_json()
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("torghut_core.research").joinpath("live_day.html").read_text(encoding="utf-8")
+        files("torghut_core.research.live_day").joinpath("live_day.html").read_text(encoding="utf-8")
     )
     text = template.render(
         title=f"{report['day']}: live and backtest",

@@ -19,8 +19,8 @@ from torghut_core.generation.instruments import Instruments
 from torghut_core.model.corporate_actions import AppliedAction
 from torghut_core.model.positions import ONE, apply_fill
 from torghut_core.model.trading import ZERO, Fill, Position, Side
-from torghut_core.research.figures import Trips
-from torghut_core.research.performance import NO_MULTIPLIERS, BarSeries, Row, decimal, factors_at, in_order
+from torghut_core.research.performance.curve import NO_MULTIPLIERS, BarSeries, Row, decimal, factors_at, in_order
+from torghut_core.research.performance.figures import Trips
 from torghut_core.signals import column, texts
 from torghut_core.timestamps import to_datetime
 

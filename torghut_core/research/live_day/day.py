@@ -23,9 +23,7 @@ from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.reload.start import as_draft, recorded_catalog
 from torghut_core.research.backtests import Backtest, load_catalog, run_backtest
-from torghut_core.research.replay import gates_of
-from torghut_core.research.stored_window import Window, day_window, show_past, stored_generation
-from torghut_core.research.tca import (
+from torghut_core.research.live_day.tca import (
     OrderCost,
     Row,
     by_symbol,
@@ -35,6 +33,8 @@ from torghut_core.research.tca import (
     percentiles,
     ratios,
 )
+from torghut_core.research.replay import gates_of
+from torghut_core.research.stored.window import Window, day_window, show_past, stored_generation
 from torghut_core.signals import SignalDatabase
 from torghut_core.timestamps import DAY, format_timestamp
 from torghut_core.trading.engine import Engine

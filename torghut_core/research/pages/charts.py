@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from torghut_core.model.market import TIMEFRAME_NAMES, TIMEFRAMES, FloatArray, IntArray, window_size
 from torghut_core.model.trading import Side
-from torghut_core.research.figures import Trips
-from torghut_core.research.performance import (
+from torghut_core.research.performance.curve import (
     BarSeries,
     Curve,
     Row,
@@ -28,7 +27,8 @@ from torghut_core.research.performance import (
     rows_by,
     values_at,
 )
-from torghut_core.research.trips import RoundTrip
+from torghut_core.research.performance.figures import Trips
+from torghut_core.research.performance.trips import RoundTrip
 from torghut_core.timestamps import DAY, MILLISECOND
 
 DRAWN = ("ema12", "ema26", "boll_upper", "boll_lower", "rsi14", "macd", "macd_signal", "macd_hist")

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from torghut_core.research.figures import COMPARED, FIGURES, unknown
-from torghut_core.research.performance import Curve, thinned
+from torghut_core.research.performance.curve import Curve, thinned
+from torghut_core.research.performance.figures import COMPARED, FIGURES, unknown
 from torghut_core.timestamps import DAY, HOUR, MINUTE, SECOND
 
 _KNOWN = {**FIGURES, **COMPARED}

@@ -17,13 +17,13 @@ import numpy as np
 from markupsafe import Markup
 
 from torghut_core.errors import StateError
-from torghut_core.research.figures import FIGURES
-from torghut_core.research.search import value_text
-from torghut_core.research.summary import figure_text
-from torghut_core.research.sweep import Trial
+from torghut_core.research.performance.figures import FIGURES
+from torghut_core.research.performance.summary import figure_text
+from torghut_core.research.sweeps.search import value_text
+from torghut_core.research.sweeps.sweep import Trial
 
 if TYPE_CHECKING:
-    from torghut_core.research.sweep_results import SweepResult
+    from torghut_core.research.sweeps.results import SweepResult
 
 _BEST = 50
 _LINES = 4_000
@@ -47,7 +47,7 @@ def write_sweep(path: Path, done: SweepResult, facts: Mapping[str, Any], title: 
     StateError : the file cannot be written.
     """
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("torghut_core.research").joinpath("sweep.html").read_text(encoding="utf-8")
+        files("torghut_core.research.sweeps").joinpath("sweep.html").read_text(encoding="utf-8")
     )
     best, label, unit = done.best, FIGURES[done.objective.name].label, FIGURES[done.objective.name].unit
     columns = [done.objective.name, *(name for name in COLUMNS if name != done.objective.name)]

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from torghut_core.model.market import FloatArray, IntArray
-from torghut_core.research.figures import Days, daily_returns, monthly_returns
-from torghut_core.research.performance import Curve
+from torghut_core.research.performance.curve import Curve
+from torghut_core.research.performance.figures import Days, daily_returns, monthly_returns
 from torghut_core.timestamps import HOUR, format_timestamp
 
 WINDOW = 63

@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 
 from torghut_core.model.market import FloatArray
-from torghut_core.research.overfitting import (
+from torghut_core.research.belief.overfitting import (
     Overfitting,
     TrackRecord,
     expected_best_sharpe,
     minimum_track_record,
     probabilistic_sharpe,
 )
-from torghut_core.research.resampling import interval, resampled_means, resampled_sharpes
+from torghut_core.research.belief.resampling import interval, resampled_means, resampled_sharpes
 
 LEAST_TRADES, LEAST_DAYS = 30, 60
 """Below these nothing is said: the formulas are for large numbers."""
