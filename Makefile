@@ -46,7 +46,7 @@ format: .venv/dev.stamp ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 
 bench: .venv/dev.stamp .venv-rivals/stamp ## measure; figures and commands are in benchmarks/RESULTS.md
-	@for b in "indicators.py --nautilus-python .venv-rivals/bin/python" microbars.py broker.py audit.py store.py loop.py data.py backtest.py daily.py stops.py portfolio.py sweep.py features.py brackets.py reload.py orders.py kill.py ws.py forward.py live.py new.py figures.py page.py belief.py; do \
+	@for b in "indicators.py --nautilus-python .venv-rivals/bin/python" microbars.py broker.py audit.py store.py loop.py data.py backtest.py daily.py stops.py portfolio.py sweep.py sweep_ways.py features.py brackets.py reload.py orders.py kill.py ws.py forward.py live.py new.py figures.py page.py belief.py; do \
 		echo "benchmarks/$$b"; $(BIN)/python benchmarks/$$b || exit 1; done
 
 lock: .venv/dev.stamp ## resolve requirements/*.in anew
