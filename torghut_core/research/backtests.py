@@ -313,7 +313,7 @@ class Backtest:
         InputError : the folder has something in it.
         StateError : it cannot be written.
         """
-        from torghut_core.research.run_folder import experiment_of, save_backtest  # they build on this module
+        from torghut_core.research.run_folder import experiment_of, save_backtest  # as above
 
         made = Path(folder)
         return save_backtest(made, self, experiment_of(self, notes=notes, folder=str(made.absolute())))

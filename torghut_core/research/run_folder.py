@@ -14,20 +14,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from torghut_core.errors import InputError, NotFoundError, StateError
-from torghut_core.research.backtests import Backtest
 from torghut_core.research.belief.judge import Belief
 from torghut_core.research.experiments import Experiment
 from torghut_core.research.pages.backtest import write_backtest
 from torghut_core.research.performance.curve import BUY_AND_HOLD, Row
 from torghut_core.signals import column, texts
 from torghut_core.trading.totals import to_json
+
+if TYPE_CHECKING:
+    from torghut_core.research.backtests import Backtest
 
 RESULT = "result.json"
 NO_COSTS: Mapping[Decimal, Mapping[str, float]] = {}
