@@ -266,7 +266,8 @@ def test_lanes_of_who_waits_are_given_up(group, how):
             await checkpoint_waits(one)
         one.store.is_away, one.may_write = how != "is full", how != "is full"
         await group.send(100)
-        await until_async(lambda: sum(kept["position"] for kept in one.source.cursor().values()) > 100)
+        if how != "refuses a checkpoint":  # then it may hold a tick that it has not taken, and reads no more
+            await until_async(lambda: sum(kept["position"] for kept in one.source.cursor().values()) > 100)
         two = group.begin()
         await until_async(lambda: len(one.lanes) == len(two.lanes) == 1)
         assert one.lanes.keys() != two.lanes.keys()
