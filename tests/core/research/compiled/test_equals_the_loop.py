@@ -176,7 +176,7 @@ def catalog_of(tape, broker, instruments, entries, rules):
 
 
 @given(data=st.data())
-@examples(4000, quick=60)
+@examples(4000, quick=20)
 def test_it_comes_to_what_the_loop_comes_to(host, tmp_path_factory, data):
     """Of any catalog that can be compiled, a set that does not need the loop has the loop's fills, counts, money and curve."""
     entries = data.draw(ENTRIES, "entries")
