@@ -146,7 +146,8 @@ def experiments(
     if as_json:
         print(json.dumps([row.to_json() for row in rows]))
     else:
-        print_experiments(rows)
+        asked = [f"of {strategy!r}"] * bool(strategy) + [f"since {since}"] * bool(since)
+        print_experiments(rows, " ".join(asked))
 
 
 def enter(state: Path, experiment: Experiment) -> None:

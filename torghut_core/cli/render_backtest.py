@@ -45,10 +45,12 @@ def print_backtest(studied: Studied, belief: Belief, folder: Path) -> None:
     console.print(f"page:    {folder / 'page.html'}", markup=False)
 
 
-def print_experiments(rows: Sequence[Experiment]) -> None:
-    """Print the ledger, a line for each run."""
+def print_experiments(rows: Sequence[Experiment], asked: str) -> None:
+    """Print the ledger, a line for each run; `asked` says of which runs, "" of all."""
     if not rows:
-        print("nothing was tried yet (torghut backtest)")
+        print(
+            f"no run {asked} (torghut experiments lists all)" if asked else "nothing was tried yet (torghut backtest)"
+        )
         return
     lines = [
         {

@@ -323,11 +323,15 @@ class Backtest:
         lines = [f"Backtest of {strategies}, {self.result.events:,} events"]
         for group, known in by_group(self.statistics).items():
             lines += ["", group, *(f"  {label:<32}{value:>16}" for label, value in known.items())]
-        missing = not_known(self.statistics)
-        return "\n".join([*lines, *(["", *missing] if missing else [])])
+        notes = self._notes()
+        return "\n".join([*lines, *(["", *notes] if notes else [])])
 
     def _repr_html_(self) -> str:
-        return summary_html(repr(self).splitlines()[0], self.statistics, self.curve())
+        return summary_html(repr(self).splitlines()[0], self.statistics, self.curve(), self._notes())
+
+    def _notes(self) -> list[str]:
+        """Why strategies were shown nothing, and which figures are not known."""
+        return [*(f"{name} was shown no row: {why}" for name, why in self.starved.items()), *not_known(self.statistics)]
 
     @property
     def multipliers(self) -> dict[str, Decimal]:

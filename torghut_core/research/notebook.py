@@ -179,15 +179,25 @@ def _bars_of(frame: Any, symbols: Sequence[str] | None) -> tuple[pa.Table, str]:
         if symbols is not None and len(symbols) != 1:
             raise InputError("the bars have no column `symbol`: name one symbol, or add the column")
         table = table.append_column("symbol", pa.array([symbols[0] if symbols else ALONE] * len(table)))
-    starts = (
-        table[times].cast(pa.timestamp("ns", "UTC")) if not pa.types.is_integer(table[times].type) else table[times]
-    )
-    columns = {name: table[name].cast(pa.float64()) for name in ("open", "high", "low", "close", "volume")}
-    bars = pa.table(
-        {"symbol": table["symbol"].cast(pa.string()), "event_ts": starts.cast(pa.timestamp("ns", "UTC")), **columns}
-    )
+    try:
+        columns = {name: table[name].cast(pa.float64()) for name in ("open", "high", "low", "close", "volume")}
+        bars = pa.table({"symbol": table["symbol"].cast(pa.string()), "event_ts": _instants(table[times]), **columns})
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"the bars cannot be read: {error} (give numbers, and in `{times}` times, as pandas.to_datetime makes them)"
+        ) from error
     bars = bars.sort_by([("event_ts", "ascending"), ("symbol", "ascending")])
     return bars, _timeframe_of(bars)
+
+
+def _instants(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times, text or whole nanoseconds as times of UTC, which is their zone where they have none."""
+    if pa.types.is_string(times.type) or pa.types.is_large_string(times.type):
+        try:
+            times = times.cast(pa.timestamp("ns"))
+        except pa.ArrowInvalid:  # with a zone
+            return times.cast(pa.timestamp("ns", "UTC"))
+    return times.cast(pa.timestamp("ns", "UTC"))
 
 
 def _timeframe_of(bars: pa.Table) -> str:

@@ -103,6 +103,7 @@ def test_a_run_is_in_the_ledger_with_all_that_made_it(run, places):
     assert row["folder"] == str(places / "made")
     assert "cross" in run("experiments --strategy cross")
     assert json.loads(run("experiments --json --strategy nobody")) == []
+    assert run("experiments --strategy nobody") == "no run of 'nobody' (torghut experiments lists all)\n"
     assert json.loads(run("experiments --json --since 2100-01-01")) == []
     assert "quantity" in run(f"experiments {row['run_id'][:20]}")
 

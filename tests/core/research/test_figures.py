@@ -301,6 +301,22 @@ def test_a_tape_without_weekends_is_one_of_sessions():
     assert trading_days(np.append(at, T0 + 35 * DAY - HOUR)).per_year == DAYS_A_YEAR
 
 
+@pytest.mark.parametrize("midnight", [0, 5 * HOUR, 8 * HOUR])
+def test_daily_bars_without_a_calendar_are_sessions_wherever_their_midnight_is(midnight):
+    """Of UTC, New York or California; fills at the open of a Monday, which are points at its midnight, add no day."""
+    ends = T0 + np.array([7 * week + day for week in range(4) for day in range(1, 6)]) * DAY + midnight
+    mondays = T0 + np.arange(4) * 7 * DAY + midnight
+    for at, has_start in (
+        (ends, False),
+        (np.append(mondays[0], ends), True),
+        (np.sort(np.append(mondays, ends)), True),
+    ):
+        days = trading_days(at, has_start=has_start)
+        assert days.per_year == SESSIONS_A_YEAR
+        assert at[days.last].tolist() == ends.tolist()
+        assert days.dates[3:6].astype(str).tolist() == ["2026-01-08", "2026-01-09", "2026-01-12"]
+
+
 # Laws.
 
 

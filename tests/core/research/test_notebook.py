@@ -232,3 +232,25 @@ def test_it_can_be_saved_and_compared(tmp_path):
     assert "notes" not in found.differences
     with pytest.raises(InputError, match="not empty"):
         backtest(Trend, days(), symbols=["SPY"]).save(tmp_path / "10")
+
+
+@pytest.mark.parametrize("zone", ["", "T00:00:00-05:00"])
+def test_times_may_be_text(zone):
+    """As `pandas.read_csv` leaves them: of UTC where they have no zone, and an error that says what to do where they are none."""
+    days = [f"2026-01-{day:02}{zone}" for day in range(5, 15)]
+    bars = pd.DataFrame({"Date": days} | dict.fromkeys(("Open", "High", "Low", "Close", "Volume"), 100.0))
+    assert backtest(Trend, bars, symbols=["AAPL"]).result.events == 10
+    with pytest.raises(InputError, match=r"in `date` times, as pandas\.to_datetime makes them"):
+        backtest(Trend, bars.assign(Date="yesterday"), symbols=["AAPL"])
+
+
+def test_a_summary_says_why_a_strategy_was_shown_nothing():
+    """A symbol with a typing error trades nothing, and printing the backtest says which bars did not come."""
+    bars = pd.DataFrame(
+        {"Date": pd.date_range("2026-01-05", periods=9)}
+        | dict.fromkeys(("Open", "High", "Low", "Close", "Volume"), 100.0)
+        | {"symbol": "AAPL"}
+    )
+    done = backtest(Trend, bars, symbols=["AAPX"])
+    for shown in (repr(done), done._repr_html_()):
+        assert "trend was shown no row: no 1Day bar of AAPX came" in shown

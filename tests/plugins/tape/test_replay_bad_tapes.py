@@ -129,6 +129,8 @@ UP_FRONT = [
     ("missing column", "a.parquet", with_columns("symbol", "event_ts", "bid_price", "bid_size", "ask_price"),
      "column 'ask_size' is missing",
      "quotes have symbol, event_ts, bid_price, bid_size, ask_price, ask_size"),
+    ("a vendor's bars", "a.csv", with_text("Date,open,high,low,close,volume\n"), "column 'symbol' is missing",
+     "bars have symbol, event_ts, open, high, low, close, volume; `torghut data import` makes a tape of a file for one symbol"),
     ("no columns of ours", "a.csv", with_text("date,factor\n"), "holds no trades, quotes or bars, but date, factor",
      "for example, bars have symbol, event_ts, open, high, low, close, volume"),
     ("semicolons", "a.csv", with_text(HEADER.replace(",", ";")),

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from torghut_core.calendars import ROUND_THE_CLOCK, calendar_zone, exchange_sessions
 from torghut_core.model.market import FloatArray, IntArray
-from torghut_core.timestamps import DAY, SECOND, from_datetime, to_datetime
+from torghut_core.timestamps import DAY, HOUR, SECOND, from_datetime, to_datetime
 
 Dates: TypeAlias = NDArray[np.datetime64]
 
@@ -36,8 +36,10 @@ TINY = 1e-28
 """A variance of daily returns that is not more is the error of the arithmetic."""
 
 _TWO_WEEKS = 14 * DAY
-_THURSDAY, _SATURDAY = 3, 5
-"""The weekday of 1970-01-01, and the first of a weekend, counted from Monday."""
+_AMERICA = 8 * HOUR
+"""How far days of the Americas are behind UTC at most."""
+_THURSDAY, _SATURDAY, _SUNDAY = 3, 5, 6
+"""The weekday of 1970-01-01, and those of a weekend, counted from Monday."""
 
 
 class Days(NamedTuple):
@@ -232,7 +234,7 @@ def unknown(found: Mapping[str, float]) -> dict[str, str]:
             if found.get(needed, least) >= least:
                 reasons[name] = "nothing to divide by"
             else:
-                reasons[name] = _NONE.get(needed, f"needs {least} days, there are {found['days']}")
+                reasons[name] = _NONE.get(needed, f"needs {least} days, there are {found['days']:.0f}")
     return reasons
 
 
@@ -240,7 +242,8 @@ def trading_days(event_ts: IntArray, calendar: str = ROUND_THE_CLOCK, *, has_sta
     """The days of a curve. A point at midnight ends the day before it.
 
     Round the clock, a curve of two weeks and more without a point at a weekend is one of an exchange whose calendar nobody named:
-    its days are those that have a point.
+    its days are those that have a point. They are days of UTC; or days that end at 8:00 UTC, for Friday's bar of an American day ends
+    in the night to Saturday. A point that is alone on its Sunday is of Monday: a fill at the open of a daily bar is at its start.
 
     Parameters
     ----------
@@ -259,13 +262,23 @@ def trading_days(event_ts: IntArray, calendar: str = ROUND_THE_CLOCK, *, has_sta
         if len(starts):
             last = np.searchsorted(before, np.append(starts[1:], before[-1] + 1)) - 1
             return Days(last, dates, SESSIONS_A_YEAR)
-    day = before // DAY
-    last = np.append(np.flatnonzero(np.diff(day)), len(day) - 1)
-    seen = day[last]
-    if before[-1] - before[0] >= _TWO_WEEKS and ((seen + _THURSDAY) % 7 < _SATURDAY).all():
-        return Days(last, seen.astype("datetime64[D]"), SESSIONS_A_YEAR)
+    if before[-1] - before[0] >= _TWO_WEEKS:
+        for behind in (0, _AMERICA):
+            day = (before - behind) // DAY
+            new = np.diff(day, prepend=day[0] - 1, append=day[-1])
+            is_alone = (new[:-1] > 0) & (new[1:] == 1) & ((day + _THURSDAY) % 7 == _SUNDAY)
+            last, seen = _days_with_points(day + is_alone)
+            if ((seen + _THURSDAY) % 7 < _SATURDAY).all():
+                return Days(last, seen.astype("datetime64[D]"), SESSIONS_A_YEAR)
+    last, seen = _days_with_points(before // DAY)
     every = np.arange(seen[0], seen[-1] + 1)
     return Days(last[np.searchsorted(seen, every, side="right") - 1], every.astype("datetime64[D]"), DAYS_A_YEAR)
+
+
+def _days_with_points(day: IntArray) -> tuple[IntArray, IntArray]:
+    """The last point of each day that has one, and the days; `day` is that of each point, counted from 1970-01-01."""
+    last = np.append(np.flatnonzero(np.diff(day)), len(day) - 1)
+    return last, day[last]
 
 
 @lru_cache(maxsize=16)

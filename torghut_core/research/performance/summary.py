@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 480, 120
 MOST_POINTS = 400
 
 
-def summary_html(title: str, figures: Mapping[str, float], curve: Curve) -> str:
+def summary_html(title: str, figures: Mapping[str, float], curve: Curve, notes: Sequence[str]) -> str:
     """The HTML of a notebook's cell; colours are those of the text around it.
 
     Parameters
@@ -27,6 +27,7 @@ def summary_html(title: str, figures: Mapping[str, float], curve: Curve) -> str:
     title : above the table.
     figures : by name, see `FIGURES`.
     curve : of equity.
+    notes : lines below the tables.
     """
     tables = "".join(
         f"<table style='display:inline-table;vertical-align:top;margin-right:2em'>"
@@ -38,8 +39,8 @@ def summary_html(title: str, figures: Mapping[str, float], curve: Curve) -> str:
         + "</table>"
         for group, lines in by_group(figures).items()
     )
-    missing = "".join(f"<div><em>{html.escape(line)}</em></div>" for line in not_known(figures))
-    return f"<div><strong>{html.escape(title)}</strong>{_line(curve)}{tables}{missing}</div>"
+    below = "".join(f"<div><em>{html.escape(line)}</em></div>" for line in notes)
+    return f"<div><strong>{html.escape(title)}</strong>{_line(curve)}{tables}{below}</div>"
 
 
 def by_group(figures: Mapping[str, float]) -> dict[str, dict[str, str]]:

@@ -223,7 +223,8 @@ class Tape(ABC):
         for name in kind.required:
             if name not in names:
                 close = get_close_matches(name, set(names) - {*kind.required, *kind.optional}, 1)
-                hint = f"rename {close[0]!r} to {name!r}" if close else wanted
+                importing = "; `torghut data import` makes a tape of a file for one symbol" if name == "symbol" else ""
+                hint = f"rename {close[0]!r} to {name!r}" if close else wanted + importing
                 raise self._error(f"column {name!r} is missing", hint)
         return kind
 
