@@ -308,6 +308,29 @@ def print_simulation(report: Mapping[str, Any], folder: Path) -> None:
     console.print(f"artefacts: {folder}", markup=False)
 
 
+def print_days(reports: Sequence[Mapping[str, Any]]) -> None:
+    """Print each simulated day: its status, what it came to, and why where it is not done."""
+    console = new_console()
+    table = plain_table("day", "run", "status", "verdict", "decisions", "executions", "net", text=4)
+    for report in reports:
+        metrics = report["metrics"]
+        counts = [str(metrics.get(name, "")) for name in ("trade_decisions", "executions")]
+        net = "" if metrics["net"] is None else f"{metrics['net']:,.2f}"
+        colour = (
+            "green"
+            if report["status"] in ("done", "planned")
+            else "yellow"
+            if report["status"] == "empty_day"
+            else "red"
+        )
+        status = f"[{colour}]{report['status']}[/]"
+        table.add_row(report["trading_day"], report["run_id"], status, report["verdict"] or "", *counts, net)
+    console.print(table if reports else "no day with a session")
+    for report in reports:
+        if report["reason"]:
+            console.print(f"{report['trading_day']}: {report['reason']}", markup=False)
+
+
 @contextmanager
 def steps() -> Iterator[Callable[[str, int], None]]:
     """Show what is being done on standard error, with its events and their rate; gives the function to call with both."""

@@ -1,7 +1,8 @@
-"""The commands `simulate plan`, `run`, `report` and `teardown`."""
+"""The commands `simulate plan`, `run`, `report`, `teardown` and `days`."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from torghut_core.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
     from torghut_core.plugin_host import PluginHost
+    from torghut_core.research.simulation.manifest import Manifest
     from torghut_core.research.simulation.plan import Plan
 
 app = typer.Typer()
@@ -33,6 +35,15 @@ OutputRoot = Annotated[
 Confirm = Annotated[
     str, typer.Option("--confirm", metavar="PHRASE", help="START_HISTORICAL_SIMULATION, or nothing is started.")
 ]
+ForceDump = Annotated[bool, typer.Option("--force-dump", help="Take the events from the tapes again.")]
+ForceReplay = Annotated[bool, typer.Option("--force-replay", help="Forget what an earlier run of this id has done.")]
+
+
+class CalendarFilter(StrEnum):
+    """Which dates `simulate days` takes."""
+
+    STRICT = "strict"
+    SKIP_EMPTY = "skip-empty"
 
 
 @command(simulate, "torghut simulate plan --manifest day.yaml --objects deploy/simulation")
@@ -77,10 +88,8 @@ def run(
     confirm: Confirm = "",
     run_id: RunId = None,
     output_root: OutputRoot = None,
-    force_dump: Annotated[bool, typer.Option("--force-dump", help="Take the events from the tapes again.")] = False,
-    force_replay: Annotated[
-        bool, typer.Option("--force-replay", help="Forget what an earlier run of this id has done.")
-    ] = False,
+    force_dump: ForceDump = False,
+    force_replay: ForceReplay = False,
     allow_missing_state: Annotated[
         bool, typer.Option("--allow-missing-state", help="Begin anew where the states of an earlier start are gone.")
     ] = False,
@@ -150,16 +159,120 @@ def teardown(
     say({"run_id": made.run_id, "removed": removed}, "\n".join(removed) or "nothing was there", as_json)
 
 
+@command(
+    simulate,
+    "torghut simulate days --manifest day.yaml --from-date 2026-01-05 --to-date 2026-01-30 --dry-run\n"
+    "torghut simulate days --manifest day.yaml --confirm START_HISTORICAL_SIMULATION",
+)
+def days(
+    manifest: ManifestOption,
+    from_date: Annotated[
+        str | None,
+        typer.Option("--from-date", metavar="DAY", help="The first day (default: the last session before today)."),
+    ] = None,
+    to_date: Annotated[
+        str | None, typer.Option("--to-date", metavar="DAY", help="The last day (default: the first one).")
+    ] = None,
+    calendar_filter: Annotated[
+        CalendarFilter,
+        typer.Option(
+            "--calendar-filter",
+            help="strict: sessions, and one without events fails; skip-empty: every date, where there is something.",
+        ),
+    ] = CalendarFilter.STRICT,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and start nothing.")] = False,
+    max_parallel_days: Annotated[
+        int, typer.Option("--max-parallel-days", metavar="N", help="Days at a time.", min=1, max=64)
+    ] = 1,
+    sequence: Annotated[int, typer.Option("--sequence", metavar="N", help="The N of the ids sim-DAY-N.", min=1)] = 1,
+    confirm: Confirm = "",
+    output_root: OutputRoot = None,
+    force_dump: ForceDump = False,
+    force_replay: ForceReplay = False,
+    state: State = STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Run the days between two dates, each as `run` does, tear them down, and keep a registry of them.
+
+    A day that came to its verdict is not run again; one that was killed is continued. Exit code 1 where a day is neither done nor,
+    with skip-empty, empty.
+    """
+    from torghut_core.cli.render import print_days, progress
+    from torghut_core.research.simulation.day_runs import DONE, EMPTY_DAY, PLANNED, planned, run_days
+    from torghut_core.research.simulation.isolation import CONFIRMATION
+    from torghut_core.trading.totals import to_json
+
+    if not dry_run and confirm != CONFIRMATION:
+        raise InputError(f"nothing was started: say --confirm {CONFIRMATION}, or --dry-run")
+    is_strict = calendar_filter is CalendarFilter.STRICT
+    plans = _plans(manifest, from_date, to_date, output_root, sequence, sessions_only=is_strict)
+    if dry_run:
+        reports = planned(plans, force_replay=force_replay)
+    else:
+        with progress(len(plans), "days", "days") as advance:
+            done: list[str] = []
+
+            def on_day(report: dict[str, Any]) -> None:
+                done.append(report["run_id"])
+                advance(len(done))
+
+            reports = run_days(
+                plans,
+                state,
+                most_parallel=max_parallel_days,
+                force_dump=force_dump,
+                force_replay=force_replay,
+                on_day=on_day,
+            )
+    if as_json:
+        print(to_json({"days": reports}))
+    else:
+        print_days(reports)
+    good = {PLANNED, DONE} if is_strict else {PLANNED, DONE, EMPTY_DAY}
+    if any(report["status"] not in good for report in reports):
+        raise typer.Exit(1)
+
+
+def _plans(
+    path: Path,
+    from_date: str | None,
+    to_date: str | None,
+    output_root: Path | None,
+    sequence: int,
+    *,
+    sessions_only: bool,
+) -> list[Plan]:
+    from datetime import UTC, datetime
+
+    from torghut_core.cli.options import plugin_host
+    from torghut_core.research.backtests import load_catalog
+    from torghut_core.research.simulation.days import last_day, manifests, parse_day, plan_day
+
+    if from_date is None and to_date is not None:
+        raise InputError("--to-date without --from-date (give both, or neither for the last session before today)")
+    first = last_day(path, datetime.now(UTC)) if from_date is None else parse_day("--from-date", from_date)
+    last = first if to_date is None else parse_day("--to-date", to_date)
+    read = [_below(each, output_root) for each in manifests(path, first, last, sessions_only=sessions_only)]
+    if not read:
+        return []
+    host = plugin_host(load_catalog(read[0].catalog).plugins.allow)
+    return [plan_day(each, host, sequence) for each in read]
+
+
+def _below(read: Manifest, output_root: Path | None) -> Manifest:
+    """A manifest with the output root that was given, if one was."""
+    if output_root is None:
+        return read
+    return read.model_copy(update={"runtime": read.runtime.model_copy(update={"output_root": output_root.absolute()})})
+
+
 def _plan(manifest: Path, run_id: str | None, output_root: Path | None) -> tuple[Plan, PluginHost]:
     from torghut_core.cli.options import plugin_host
     from torghut_core.research.backtests import load_catalog
     from torghut_core.research.simulation.manifest import load_manifest
     from torghut_core.research.simulation.plan import make_plan
 
-    read = load_manifest(manifest)
-    if output_root is not None:
-        runtime = read.runtime.model_copy(update={"output_root": output_root.absolute()})
-        read = read.model_copy(update={"runtime": runtime})
+    read = _below(load_manifest(manifest), output_root)
     host = plugin_host(load_catalog(read.catalog).plugins.allow)
     return make_plan(read, host, run_id), host
 

@@ -13,6 +13,7 @@ from torghut_core.research.simulation.isolation import CONFIRMATION
 from torghut_core.research.simulation.plan import Plan
 
 WORKFLOW = "torghut-historical-simulation"
+NIGHTLY = "torghut-simulation-nightly"
 WORKFLOW_NAMESPACE = "argo-workflows"
 
 MOUNT = "/etc/torghut-simulation"
@@ -20,7 +21,7 @@ MOUNT = "/etc/torghut-simulation"
 
 
 def objects(plan: Plan, manifest_text: str) -> Iterator[dict[str, Any]]:
-    """The ConfigMaps, the gates and the workflow of a simulation."""
+    """The ConfigMaps, the gates, the workflow and the nightly job of a simulation."""
     runtime, rollouts = plan.manifest.runtime, plan.manifest.rollouts
     yield _config_map(runtime.ta_configmap, runtime.namespace, plan.settings())
     yield _config_map(f"{runtime.torghut_service}-manifest", runtime.namespace, {"manifest.yaml": manifest_text})
@@ -29,6 +30,7 @@ def objects(plan: Plan, manifest_text: str) -> Iterator[dict[str, Any]]:
     yield _gate(plan, rollouts.teardown_template, "teardown-clean", ["teardown"])
     yield _gate(plan, rollouts.artifact_template, "artifact-bundle", ["report", "--verify"])
     yield _workflow(plan)
+    yield _nightly(plan)
 
 
 def write_objects(plan: Plan, manifest: Path, folder: Path) -> list[Path]:
@@ -64,18 +66,7 @@ def _gate(plan: Plan, name: str, metric: str, command: Sequence[str]) -> dict[st
     runtime = plan.manifest.runtime
     arguments = ["simulate", command[0], f"--manifest={MOUNT}/manifest.yaml", "--run-id={{args.runId}}"]
     arguments += ["--output-root={{args.outputRoot}}", *command[1:]]
-    container = {
-        "name": "gate",
-        "image": runtime.image,
-        "command": ["torghut"],
-        "args": arguments,
-        "envFrom": [{"configMapRef": {"name": runtime.ta_configmap}}],
-        "volumeMounts": [{"name": "manifest", "mountPath": MOUNT, "readOnly": True}],
-        "securityContext": {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}},
-    }
-    volumes = [{"name": "manifest", "configMap": {"name": f"{runtime.torghut_service}-manifest"}}]
-    pod = {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
-    job = {"spec": {"backoffLimit": 0, "template": {"spec": pod}}}
+    job = {"spec": {"backoffLimit": 0, "template": {"spec": _pod(plan, arguments)}}}
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "AnalysisTemplate",
@@ -83,6 +74,40 @@ def _gate(plan: Plan, name: str, metric: str, command: Sequence[str]) -> dict[st
         "spec": {
             "args": [{"name": "runId"}, {"name": "outputRoot", "value": str(runtime.output_root)}],
             "metrics": [{"name": metric, "count": 1, "failureLimit": 0, "provider": {"job": job}}],
+        },
+    }
+
+
+def _pod(plan: Plan, arguments: Sequence[str]) -> dict[str, Any]:
+    """A pod that runs a command of ours, with the settings of the simulation and its manifest."""
+    runtime = plan.manifest.runtime
+    container = {
+        "name": "torghut",
+        "image": runtime.image,
+        "command": ["torghut"],
+        "args": list(arguments),
+        "envFrom": [{"configMapRef": {"name": runtime.ta_configmap}}],
+        "volumeMounts": [{"name": "manifest", "mountPath": MOUNT, "readOnly": True}],
+        "securityContext": {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}},
+    }
+    volumes = [{"name": "manifest", "configMap": {"name": f"{runtime.torghut_service}-manifest"}}]
+    return {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
+
+
+def _nightly(plan: Plan) -> dict[str, Any]:
+    """A CronJob that simulates the day before, suspended until one resumes it."""
+    arguments = ["simulate", "days", f"--manifest={MOUNT}/manifest.yaml", "--calendar-filter=skip-empty"]
+    arguments += [f"--output-root={plan.manifest.runtime.output_root}", f"--confirm={CONFIRMATION}"]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": NIGHTLY, "namespace": plan.manifest.runtime.namespace, "labels": _LABELS},
+        "spec": {
+            "schedule": "0 21 * * *",
+            "timeZone": "America/New_York",
+            "suspend": True,
+            "concurrencyPolicy": "Forbid",
+            "jobTemplate": {"spec": {"backoffLimit": 0, "template": {"spec": _pod(plan, arguments)}}},
         },
     }
 

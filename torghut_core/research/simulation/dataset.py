@@ -32,7 +32,7 @@ class Dump(msgspec.Struct, frozen=True):
     digest : of the plan that it was taken for.
     records, records_by_topic : how many events, and of each topic.
     sha256 : of the file.
-    minutes, covered_minutes : of the window, and those of them with an event.
+    minutes, covered_minutes : of the session, and those of them with an event.
     first_event_ts, last_event_ts : ns; 0 where there is none.
     """
 
@@ -47,7 +47,7 @@ class Dump(msgspec.Struct, frozen=True):
 
     @property
     def coverage_ratio(self) -> float:
-        """Share of the window's minutes with an event."""
+        """Share of the session's minutes with an event."""
         return self.covered_minutes / self.minutes if self.minutes else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def take_dump(plan: Plan, host: PluginHost, window: Window, *, force: bool = Fal
     assert source is not None
     source.check()
     try:
-        dump = asyncio.run(_write(plan, source, window))
+        dump = asyncio.run(_write(plan, source, window, plan.session or window))
         part = marker.with_suffix(".part")
         part.write_bytes(msgspec.json.encode(dump))
         part.replace(marker)
@@ -99,7 +99,7 @@ def _kept(marker: Path, plan: Plan) -> Dump | None:
     return kept if kept.digest == plan.digest and kept.sha256 == found and plan.bus_tape.exists() else None
 
 
-async def _write(plan: Plan, source: Source, window: Window) -> Dump:
+async def _write(plan: Plan, source: Source, window: Window, session: Window) -> Dump:
     records: Counter[str] = Counter()
     minutes: set[int] = set()
     sha = hashlib.sha256()
@@ -112,7 +112,8 @@ async def _write(plan: Plan, source: Source, window: Window) -> Dump:
                 if batch.now[0] >= window.until:
                     break
                 continue
-            minutes.update((moments // MINUTE).tolist())
+            inner = moments[(moments >= session.since) & (moments < session.until)]
+            minutes.update((inner // MINUTE).tolist())
             first, last = first or int(moments[0]), int(moments[-1])
             low = batch.start + int(batch.now.searchsorted(window.since, "left"))
             high = batch.start + int(batch.now.searchsorted(window.until, "left"))
@@ -129,7 +130,7 @@ async def _write(plan: Plan, source: Source, window: Window) -> Dump:
         records=records.total(),
         records_by_topic=dict(sorted(records.items())),
         sha256=sha.hexdigest(),
-        minutes=-(-(window.until - window.since) // MINUTE),
+        minutes=-(-(session.until - session.since) // MINUTE),
         covered_minutes=len(minutes),
         first_event_ts=first,
         last_event_ts=last,

@@ -49,6 +49,8 @@ class Window(_Part):
     timezone: Literal["America/New_York", "UTC"] = "America/New_York"
     start: str | None = None
     end: str | None = None
+    prebuffer_minutes: int = Field(default=0, ge=0, le=1440)
+    postbuffer_minutes: int = Field(default=0, ge=0, le=1440)
     min_coverage_minutes: int = Field(default=390, ge=0)
     strict_coverage_ratio: float = Field(default=0.95, ge=0, le=1)
 
@@ -158,7 +160,7 @@ class Reporting(_Part):
 
 
 class Manifest(_Part):
-    """What a simulation is to do. Paths are taken from the manifest's folder."""
+    """What a simulation is to do. Paths are taken from the manifest's folder; ``{day}`` in that of a tape is the trading day, 20260105."""
 
     dataset_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     catalog: Path
@@ -194,8 +196,8 @@ class Manifest(_Part):
         return self.model_dump(mode="json")
 
 
-def load_manifest(path: Path) -> Manifest:
-    """Read a manifest.
+def load_manifest(path: Path, day: date | None = None) -> Manifest:
+    """Read a manifest, of its own trading day or of another.
 
     Raises
     ------
@@ -215,6 +217,8 @@ def load_manifest(path: Path) -> Manifest:
     if not isinstance(content, dict):
         raise CatalogError([Problem(*node.place, "", "is not a map of keys", "begin with `dataset_id: ...`")])
     marks = Marks(of)
+    if day is not None:
+        content = _of_day(content, day)
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
@@ -224,11 +228,22 @@ def load_manifest(path: Path) -> Manifest:
     return manifest.model_copy(update=_paths(manifest, path.absolute().parent))
 
 
+def _of_day(content: dict[str, Any], day: date) -> dict[str, Any]:
+    """The content of a manifest for another day; a part of one day is none of another."""
+    window = content.get("window")
+    if isinstance(window, dict):
+        if given := [name for name in ("start", "end") if window.get(name) is not None]:
+            raise InputError(f"window.{given[0]} is a time of one day (leave it out where there are several)")
+        content = content | {"window": window | {"trading_day": day}}
+    return content | {"dataset_id": f"torghut-trades-{day:%Y%m%d}"}
+
+
 def _paths(manifest: Manifest, folder: Path) -> dict[str, Any]:
     output = manifest.runtime.output_root
+    day = f"{manifest.window.trading_day:%Y%m%d}"
     return {
         "catalog": folder / manifest.catalog,
-        "tapes": tuple(folder / tape for tape in manifest.tapes),
+        "tapes": tuple(folder / str(tape).replace("{day}", day) for tape in manifest.tapes),
         "runtime": manifest.runtime.model_copy(update={"output_root": folder / output}),
     }
 

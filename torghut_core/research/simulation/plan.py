@@ -20,7 +20,7 @@ from torghut_core.plugin_host import PluginHost
 from torghut_core.research.backtests import load_catalog
 from torghut_core.research.simulation.manifest import Manifest, token_of
 from torghut_core.research.stored.window import Window
-from torghut_core.timestamps import DAY, format_timestamp, from_datetime, parse_timestamp
+from torghut_core.timestamps import DAY, MINUTE, format_timestamp, from_datetime, parse_timestamp
 
 CHANNELS = ("trades", "quotes", "bars", "status", "microbars", "signals", "ta-status")
 
@@ -42,7 +42,7 @@ class Plan:
     manifest, digest : what it is made from, and sha256 of that and of the catalog.
     run_id, token : its id, and that as a part of names.
     folder : where its artefacts go.
-    window : what is played, ns; None on a day without a session.
+    session : the session, or the part of the day that the manifest names, ns; None on a day without a session.
     topics : by channel; of a simulation on tapes the names that stand for them in its artefacts.
     group : the consumer group of TA.
     database : the name of its databases, of signals and of audit.
@@ -55,12 +55,23 @@ class Plan:
     run_id: str
     token: str
     folder: Path
-    window: Window | None
+    session: Window | None
     topics: Mapping[str, str]
     group: str
     database: str
     catalog_text: str
     catalog_digest: str
+
+    @property
+    def window(self) -> Window | None:
+        """What is played, ns: the session and the minutes before and after it that the manifest asks for."""
+        if self.session is None:
+            return None
+        asked = self.manifest.window
+        return Window(
+            self.session.since - asked.prebuffer_minutes * MINUTE,
+            self.session.until + asked.postbuffer_minutes * MINUTE,
+        )
 
     @property
     def is_on_kafka(self) -> bool:
@@ -219,7 +230,7 @@ def make_plan(manifest: Manifest, host: PluginHost, run_id: str | None = None) -
         run_id=run_id,
         token=token,
         folder=folder,
-        window=session_of(manifest),
+        session=session_of(manifest),
         topics=MappingProxyType(topics),
         group=group,
         database=database,
@@ -229,7 +240,7 @@ def make_plan(manifest: Manifest, host: PluginHost, run_id: str | None = None) -
 
 
 def session_of(manifest: Manifest) -> Window | None:
-    """What is played of the day: as the manifest says, else the session of its profile; None where the market is closed."""
+    """The part of the day that counts: as the manifest says, else the session of its profile; None where the market is closed."""
     window = manifest.window
     start, end = window.start, window.end
     if start is not None and end is not None:

@@ -108,6 +108,10 @@ class Child:
                 self._process.kill()
         return self._process.wait()
 
-    def _what(self, what: str) -> str:
+    def last_words(self) -> str:
+        """The last line of its log, and where that is."""
         last = self._log.read_text(errors="replace").rstrip().rpartition("\n")[2] if self._log.exists() else ""
-        return f"torghut {self.name} {what}{f': {last}' if last else ''} (see {self._log})"
+        return f"{last} (see {self._log})".lstrip()
+
+    def _what(self, what: str) -> str:
+        return f"torghut {self.name} {what}: {self.last_words()}"

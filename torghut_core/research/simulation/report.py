@@ -196,7 +196,7 @@ def _still_open(evidence: Evidence) -> dict[str, Decimal]:
 def _artifacts(folder: Path) -> dict[str, str]:
     """The files of a run that are evidence, by name, each with its sha256."""
     names = ("*.json", "*.ndjson", "report/*.csv")
-    kept = {"run-state.json", "run-manifest.json", "run-full-lifecycle-manifest.json"}
+    kept = {"run-state.json", "run-manifest.json", "run-full-lifecycle-manifest.json", "day-report.json"}
     found = sorted(path for name in names for path in folder.glob(name) if path.name not in kept)
     return {str(path.relative_to(folder)): sha256_of(path) for path in found}
 

@@ -81,7 +81,7 @@ def run_simulation(
     Raises
     ------
     InputError : the id is that of a run of another manifest.
-    StateError : another simulation is running below the same output root; it is not isolated; or something cannot be ended.
+    StateError : the run is in use by another process; it is not isolated; or something cannot be ended.
     """
     with locked(plan):
         state = RunState(plan.folder, plan.run_id, plan.digest)
@@ -110,16 +110,30 @@ def run_simulation(
 
 @contextmanager
 def locked(plan: Plan) -> Iterator[None]:
-    """Own the output root; the lock ends with the process, however that ends.
+    """Own the run, and the output root too where the manifest names one database for all of its runs.
 
     Raises
     ------
     StateError : another simulation has it, or it cannot be written.
     """
-    root = plan.manifest.runtime.output_root
-    path = root / "inflight.lock"
+    clickhouse = plan.manifest.clickhouse
+    has_own_database = clickhouse is None or clickhouse.simulation_database is None
+    with ExitStack() as stack:
+        for folder in [plan.folder] if has_own_database else [plan.manifest.runtime.output_root, plan.folder]:
+            stack.enter_context(alone(folder / "inflight.lock", plan.run_id))
+        yield
+
+
+@contextmanager
+def alone(path: Path, who: str) -> Iterator[None]:
+    """Own a lock file, which says who has it; the lock ends with the process, however that ends.
+
+    Raises
+    ------
+    StateError : another process has it, or it cannot be written.
+    """
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = open_lock(path)
     except OSError as error:
         raise StateError(f"{path}: {error.strerror} (choose another runtime.output_root)") from error
@@ -128,9 +142,9 @@ def locked(plan: Plan) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             other = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another simulation"
-            raise StateError(f"{root} is in use by {other} (let it finish: one at a time)") from None
+            raise StateError(f"{path.parent} is in use by {other} (let it finish: one at a time)") from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{plan.run_id}, process {os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{who}, process {os.getpid()}\n".encode(), 0)
         yield
         os.ftruncate(descriptor, 0)
     finally:
@@ -342,7 +356,7 @@ def teardown(plan: Plan) -> list[str]:
     """
     with locked(plan):
         removed = remove_state(plan)
-        if plan.folder.exists():
+        if (plan.folder / STATE).exists():
             state = RunState(plan.folder, plan.run_id, plan.digest)
             state.enter("teardown", "done", "; ".join(removed))
         return removed

@@ -121,7 +121,7 @@ def test_an_id_is_checked():
 
 
 def test_the_objects_of_a_cluster_are_made_from_the_plan(manifest, host, tmp_path):
-    """Two ConfigMaps, four gates and the workflow; the settings are the local ones, and no secret is in them."""
+    """Two ConfigMaps, four gates, the workflow and the nightly job; the settings are the local ones, and no secret is in them."""
     plan = make_plan(manifest(MANIFEST + KAFKA), host)
     made = {(each["kind"], each["metadata"]["name"]): each for each in objects(plan, MANIFEST)}
     assert [name for kind, name in made if kind == "AnalysisTemplate"] == [
@@ -138,6 +138,10 @@ def test_the_objects_of_a_cluster_are_made_from_the_plan(manifest, host, tmp_pat
         "runId", "mode", "datasetManifestB64", "confirmPhrase", "forceReplay", "forceDump", "allowMissingState", "outputRoot",
     ]  # fmt: skip
     assert yaml.safe_load(yaml.safe_dump(workflow)) == workflow
+    nightly = made["CronJob", "torghut-simulation-nightly"]["spec"]
+    assert (nightly["schedule"], nightly["timeZone"], nightly["suspend"]) == ("0 21 * * *", "America/New_York", True)
+    (container,) = nightly["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"][:2] == ["simulate", "days"]
 
 
 def test_the_workflow_starts_nothing_without_the_phrase(manifest, host, tmp_path):
