@@ -230,7 +230,8 @@ class Gateway:
             self.outbox[second.client_order_id] = second
         if is_close and intent.is_exit:
             for working in books.orders_of(context):
-                if working.order.intent is not intent and _is_in_the_way(working.order, intent):
+                is_own = working.order.intent is intent or working.order.intent is second
+                if not is_own and _is_in_the_way(working.order, intent):
                     self._request_cancel(working)
         if context.protections and intent.is_exit:
             books.working[intent.client_order_id].made_room = True
