@@ -90,7 +90,9 @@ def save_backtest(
         pq.write_table(done.equity, made / "equity.parquet")
         pq.write_table(order_table(done.orders()), made / "orders.parquet")
         multiples = {float(factor): figures for factor, figures in costs.items()}
-        write_backtest(made / "page.html", title, done, belief=belief, benchmark=benchmark, costs=multiples)
+        write_backtest(
+            made / "page.html", title, done, belief=belief, benchmark=benchmark, costs=multiples, experiment=experiment
+        )
         (made / RESULT).write_text(json.dumps(summary(done, experiment, belief, benchmark, costs), indent=1) + "\n")
     return folder
 

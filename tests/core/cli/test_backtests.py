@@ -79,7 +79,11 @@ def test_a_folder_has_all_that_came_out(run, places):
     orders = pq.read_table(places / "made" / "orders.parquet")
     assert orders.num_rows == done.result.orders
     assert set(orders["state"].to_pylist()) == {"filled"}
-    assert "WALK" in (places / "made" / "page.html").read_text()
+    page = (places / "made" / "page.html").read_text()
+    assert "WALK" in page
+    assert written["run_id"] in page
+    for name in ("catalog_digest", "code_digest", "data_digest"):
+        assert f'<code title="{written[name]}">' in page
 
 
 def test_without_a_folder_it_is_one_of_the_state_directory(run, places):

@@ -32,6 +32,7 @@ from torghut_core.timestamps import DAY, SECOND, format_timestamp
 
 if TYPE_CHECKING:
     from torghut_core.research.backtests import Backtest
+    from torghut_core.research.experiments import Experiment
 
 FEW_TRIPS = 30
 SHORT_SPAN = 90 * DAY
@@ -59,6 +60,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     against : the figures beside the benchmark, see `figures.compared`.
     belief : whether it can be told from luck.
     record : of the generation, see `Generation.to_record`; empty if unknown.
+    digests : of what has to be the same for the same result, by name; those of `record` where empty.
     signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` to draw.
     denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
     denials : how often each rule denied, also those that `denied` leaves out.
@@ -85,6 +87,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     against: Mapping[str, float] = {}
     belief: Belief | None = None
     record: Mapping[str, Any] = {}
+    digests: Mapping[str, str] = {}
     signals: pa.Table | None = None
     denied: Sequence[Row] = ()
     denials: Mapping[str, int] = {}
@@ -112,6 +115,7 @@ def write_backtest(
     benchmark: str = BUY_AND_HOLD,
     costs: Mapping[float, Mapping[str, float]] | None = None,
     belief: Belief | None = None,
+    experiment: Experiment | None = None,
 ) -> None:
     """Write the page of a backtest; its folder is made where it is missing.
 
@@ -123,6 +127,7 @@ def write_backtest(
     benchmark : to compare with, see `Backtest.benchmark`.
     costs : the figures of the same run at multiples of its costs, as ``{0: ..., 1: ..., 2: ...}``.
     belief : whether the run can be told from luck; as if nothing else had been tried where None.
+    experiment : the row of the ledger, whose id and digests the page has.
 
     Raises
     ------
@@ -147,6 +152,13 @@ def write_backtest(
         compared=done.benchmark(benchmark) if is_compared else None,
         against=done.against(benchmark) if is_compared else {},
         record=done.generation.to_record(),
+        digests={
+            "catalog": experiment.catalog_digest,
+            "code": experiment.code_digest,
+            "data": experiment.data_digest,
+        }
+        if experiment
+        else {},
         signals=done.signal_rows(),
         denied=done.denied(),
         denials=totals.denials,
@@ -159,7 +171,8 @@ def write_backtest(
         warnings=list(_warnings_of(done)),
         costs=costs or {},
         belief=belief or done.belief(),
-        facts={
+        facts=({"run": experiment.run_id} if experiment else {})
+        | {
             "events": f"{done.result.events:,}",
             "bars made of trades": f"{done.result.microbars:,}",
             "signals": f"{done.result.signals:,}",
@@ -243,7 +256,7 @@ def write_page(path: Path, run: Run) -> Path:
         actions=[{"time": _moment(applied.at), "what": str(applied)} for applied in run.actions],
         figures=_figures(run),
         unknown={label_of(name): why for name, why in unknown(run.figures).items()},
-        setup=_setup(run.record),
+        setup=_setup(run.record, run.digests),
         facts=run.facts,
         spans=[_span(symbol, bars) for symbol, bars in list(run.bars.items())[:MOST_ROWS]],
         span_count=len(run.bars),
@@ -497,7 +510,7 @@ def _pauses(bars: BarSeries) -> tuple[int, int]:
     return len(pauses), int(pauses.max(initial=0))
 
 
-def _setup(record: Mapping[str, Any]) -> dict[str, Any] | None:
+def _setup(record: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any] | None:
     """What traded: strategies with their parameters, the pipeline, rules, and the digests of catalog and code."""
     if not record:
         return None
@@ -509,7 +522,7 @@ def _setup(record: Mapping[str, Any]) -> dict[str, Any] | None:
         (kind, part) for kind, key in (("rule", "risk"), ("advisor", "advisors")) for part in record.get(key) or ()
     ]
     return {
-        "digests": {"generation": record["digest"], "catalog": record["catalog_digest"]},
+        "digests": digests or {"generation": record["digest"], "catalog": record["catalog_digest"]},
         "strategies": [
             {
                 "name": each["name"],
