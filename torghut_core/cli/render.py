@@ -299,9 +299,13 @@ def print_simulation(report: Mapping[str, Any], folder: Path) -> None:
         console.print(f"{verdict['levels'][code]} {code}", markup=False)
     if run["failure"]:
         console.print(run["failure"], style="red", markup=False)
+    if coverage := report["coverage"]:
+        covered, minutes = coverage["covered_minutes"], coverage["minutes"]
+        share = f"{coverage['coverage_ratio']:.1%}".replace("%", " %")
+        console.print(f"{covered:,} of {minutes:,} minutes of the window have an event ({share})", markup=False)
     if "funnel" in report:
         table = plain_table("layer", "count")
-        for name, count in report["funnel"].items():
+        for name, count in sorted(report["funnel"].items()):
             if isinstance(count, int):
                 table.add_row(name, f"{count:,}")
         console.print(table)

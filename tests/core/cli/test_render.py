@@ -1,10 +1,11 @@
 """What a stop and a reconciliation say in a terminal."""
 
 import math
+from pathlib import Path
 
 import pytest
 
-from torghut_core.cli.render import control_text, print_figures, reconciliation_text
+from torghut_core.cli.render import control_text, print_figures, print_simulation, reconciliation_text
 
 STOP = {
     "control": {"state": "halted", "reason": "fat finger", "actor": "jane"},
@@ -88,3 +89,18 @@ def test_figures_are_printed_in_groups(capsys):
         "fees 1,200.00",
         "Sharpe ratio: needs 5 days, there are 3",
     ]
+
+
+def test_a_simulation_says_how_much_of_its_window_the_tapes_have(capsys):
+    """A verdict about coverage stands beside the number that it judges."""
+    report = {
+        "verdict": {
+            "status": "FAIL",
+            "codes": ["coverage_below_strict_ratio"],
+            "levels": {"coverage_below_strict_ratio": "FAIL"},
+        },
+        "run_metadata": {"run_id": "sim-1", "failure": ""},
+        "coverage": {"covered_minutes": 1029, "minutes": 1440, "coverage_ratio": 1029 / 1440},
+    }
+    print_simulation(report, Path("made"))
+    assert "1,029 of 1,440 minutes of the window have an event (71.5 %)" in capsys.readouterr().out
