@@ -39,6 +39,7 @@ def print_backtest(studied: Studied, belief: Belief, folder: Path) -> None:
         for factor, figures in studied.costs.items():
             table.add_row(f"{factor.normalize():f}x", *(figure_text(name, figures.get(name)) for name in _OF_COSTS))
         console.print(table)
+        console.print("how the price moved from decision to fill is part of all costs, and stays at each multiple")
     console.print()
     console.print(belief.sentence, style="bold", markup=False)
     console.print(f"results: {folder}", markup=False)
