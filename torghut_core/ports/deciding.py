@@ -58,7 +58,7 @@ class Targets(NamedTuple):
         return {name: price for name, price in prices.items() if price == price}
 
 
-def targets_of(name: str, strategy: Strategy, columns: Columns) -> Targets:  # noqa: ARG001
+def targets_of(name: str, strategy: Strategy, columns: Columns) -> Targets:
     """What `decide` gives; the watchdog reads `name`, see `CALLERS`.
 
     Raises
@@ -80,7 +80,7 @@ def targets_of(name: str, strategy: Strategy, columns: Columns) -> Targets:  # n
     if not isinstance(legs, Mapping) or not legs.keys() <= {*LEGS}:
         raise TypeError(f"decide gave {legs!r:.200} as protection, and not a dict of {' and '.join(LEGS)}")
     for some in _beginnings(units):
-        _check_beginning(strategy, columns, units, some)
+        _check_beginning(name, strategy, columns, units, some)
     prices = {leg: np.broadcast_to(np.asarray(price, np.float64), (rows,)) for leg, price in legs.items()}
     return Targets(units, because, prices)
 
@@ -93,8 +93,11 @@ def _beginnings(units: FloatArray) -> Sequence[int]:
     return sorted({1, *changes.tolist(), min(len(units) - 1, BEGINNING // 8)} - {len(units)})
 
 
-def _check_beginning(strategy: Strategy, columns: Columns, units: FloatArray, some: int) -> None:
-    """Ask about the first rows alone: they have the same targets, but for what rounding of whole arrays may change."""
+def _check_beginning(name: str, strategy: Strategy, columns: Columns, units: FloatArray, some: int) -> None:  # noqa: ARG001
+    """Ask about the first rows alone: they have the same targets, but for what rounding of whole arrays may change.
+
+    The watchdog reads `name`, see `CALLERS`.
+    """
     answer = strategy.decide(columns._first(some))  # noqa: SLF001 - the kernel's own
     alone = np.asarray(answer[0] if isinstance(answer, tuple) else answer, np.float64)
     if alone.shape == (some,) and np.allclose(alone, units[:some], rtol=1e-9, atol=0, equal_nan=True):
@@ -203,5 +206,5 @@ class Deciding:
         reasons = because if because is None or isinstance(because, str) else np.array(because, str)
         return Targets(units, reasons, {name: np.array(prices) for name, prices in legs.items()})
 
-    CALLERS: ClassVar[dict[CodeType, str]] = {targets_of.__code__: "name"}
+    CALLERS: ClassVar[dict[CodeType, str]] = {targets_of.__code__: "name", _check_beginning.__code__: "name"}
     """The functions here that call a strategy, each with the local variable that names it; see `Watchdog`."""

@@ -446,7 +446,7 @@ def run_backtest(
     engine = Engine(generation, account, audit, gates, allow_shorts=allow_shorts)
     engine.traded_to = since
     starting_cash = broker.account().cash
-    with watched(engine) as around:
+    with watched() as around:
         loop = Loop(generation, engine, audit, signals, around, actions=source.corporate_actions())
         asyncio.run(loop.run(batch_size, on_progress, stops(engine, loop)))
     held = {symbol: position for symbol, position in broker.positions().items() if position.quantity}
@@ -480,8 +480,8 @@ def run_backtest(
 
 
 @contextmanager
-def watched(engine: Engine) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Give what each batch is traded in, so that a plugin that does not return is interrupted.
+def watched() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Give what each batch is traded in, or decided on, so that a plugin that does not return is interrupted.
 
     Nothing is watched in a thread, nor where the process uses the alarm itself, as a test's time limit does.
     """
@@ -489,7 +489,7 @@ def watched(engine: Engine) -> Iterator[Callable[[], AbstractContextManager[None
     if not is_main or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
         yield nullcontext
         return
-    watchdog = engine.watchdog(LONGEST_CALL_S, is_of_a_call=True)
+    watchdog = Engine.watchdog(LONGEST_CALL_S, is_of_a_call=True)
     with watchdog.installed():
         yield watchdog.batch
 

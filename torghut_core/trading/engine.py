@@ -506,11 +506,12 @@ class Engine(AccountView):
 
     # What plugins do wrong.
 
-    def watchdog(self, seconds: float, *, is_of_a_call: bool = False) -> Watchdog:
+    @classmethod
+    def watchdog(cls, seconds: float, *, is_of_a_call: bool = False) -> Watchdog:
         """Make what interrupts plugins that take more than `seconds` of a batch, or of a single call."""
         here = Path(__file__).parent
         return Watchdog(
-            seconds, self.CALLERS, kernel=str(here.parent), uninterrupted=str(here), is_of_a_call=is_of_a_call
+            seconds, cls.CALLERS, kernel=str(here.parent), uninterrupted=str(here), is_of_a_call=is_of_a_call
         )
 
     def _contain(self, listener: Listener, error: BaseException, event: Any, context: View) -> None:

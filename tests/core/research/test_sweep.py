@@ -4,7 +4,9 @@ import itertools
 import os
 import pickle
 import signal
+from contextlib import closing
 from decimal import Decimal
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +17,7 @@ from support.sweeps import CATALOG, COLUMNS, write_place, write_plugins
 from torghut_core.errors import InputError, StateError
 from torghut_core.installation.settings import load_settings
 from torghut_core.research import load_catalog, open_sweep, run_backtest, tape_generation
+from torghut_core.research.experiments import Ledger
 from torghut_core.research.sweeps.results import Objective, folder_name, identity, keep, open_table, run_sweep
 from torghut_core.research.sweeps.search import Axis, new_search
 from torghut_core.research.sweeps.sweep import OF_SLIPPAGE, Outcome, Task
@@ -178,6 +181,24 @@ def test_a_set_that_fails_in_compiled_code_fails_alone(place):
     assert [trial.outcome for trial in trials] == ["done", "done", *["failed"] * 4]
     assert "exit code 7" in trials[2].reason
     assert "as asked" in trials[4].reason
+
+
+def test_a_set_that_does_not_return_fails_alone(place, monkeypatch):
+    """`decide` is interrupted in compiled code and in the loop, also where it is asked about a few rows only."""
+    monkeypatch.setattr("torghut_core.research.backtests.LONGEST_CALL_S", 0.2)
+    (place / "catalog.yaml").write_text(COLUMNS)
+    with opened(place, "params.fault='',endless,endless alone") as sweep:
+        assert "compiled" in sweep.way
+        trials = list(sweep.evaluate(grid(sweep)))
+    assert [trial.outcome for trial in trials] == ["done", "failed", "failed"]
+    assert all("more than 0.2 s of one call" in trial.reason for trial in trials[1:])
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "1.5", "²", "1000", "9" * 5000, ""])
+def test_a_number_of_workers_that_is_none_is_refused(place, workers):
+    """It is said before anything runs, and no machine is brought down by a zero too many."""
+    with pytest.raises(InputError, match=r"--workers .*from 1 to 999"):
+        opened(place, "params.fast=3,4", workers=workers).__enter__()
 
 
 def test_what_cannot_be_compiled_is_said(place):
@@ -356,6 +377,31 @@ def test_another_sweep_is_refused(place):
     (place / "full" / "note.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
         swept(place, "params.fast=3,4", folder="full")
+
+
+def test_a_sweep_that_was_killed_at_its_very_beginning_begins_again(place):
+    """What it leaves before it has said what it is of is no other sweep's; a file of that which is damaged is named."""
+    (place / "out").mkdir()
+    (place / "out" / ".lock").touch()
+    (place / "out" / "sweep.json.new").write_text('{"catal')
+    done, _ = swept(place, "params.fast=3,4")
+    assert done.is_complete
+    (place / "out" / "sweep.json").write_text("")
+    with pytest.raises(InputError, match=r"sweep\.json: is damaged .*remove the folder"):
+        swept(place, "params.fast=3,4")
+
+
+def test_a_sweep_that_the_ledger_did_not_take_is_added_the_next_time(place, monkeypatch):
+    """It is in the ledger once, with the id that is in its folder, however often the command is given."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "add", Mock(side_effect=StateError("is locked")))
+        with pytest.raises(StateError, match="is locked"):
+            swept(place, "params.fast=3,4")
+    for _ in range(2):
+        done, kept = swept(place, "params.fast=3,4")
+        assert done.fresh == 0
+    with closing(Ledger.open(place / "state")) as ledger:
+        assert [row.run_id for row in ledger.find()] == [kept["run_id"]]
 
 
 def test_two_do_not_write_in_one_folder(place):

@@ -57,6 +57,7 @@ from torghut_core.research.compiled.walk import (
 from torghut_core.research.performance.curve import BarSeries, Curve, account_curve
 from torghut_core.research.performance.trips import RoundTrip, round_trips
 from torghut_core.timestamps import DAY, EARLIEST, LATEST, SECOND
+from torghut_core.trading.answers import MOST_DIGITS
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import BATCH_SIZE
 
@@ -379,6 +380,10 @@ class Simulator:
         if problem:
             return Run(params=params, needs_loop=problem)
         if len(protection):
+            if not is_written_out(protection[span.rows]):
+                return Run(
+                    params=params, needs_loop="a leg has a price that the loop refuses: its strategy is quarantined"
+                )
             self._round(protection)
         return self._walk(params, protection, span, since, with_equity=with_equity)
 
@@ -613,6 +618,18 @@ def rules_of(generation: Generation, traded: Sequence[StrategyInstance]) -> Floa
                 limit *= SECOND
             found[number, place] = KINDS.index(terms.kind), limit, in_units(terms.step)
     return found
+
+
+def is_written_out(prices: FloatArray) -> bool:
+    """Whether all prices that are given, not NaN, have so few digits that a decision may name them, see `answers.complaint`.
+
+    Examples
+    --------
+    >>> is_written_out(np.array([100.25, np.nan, -1.0])), is_written_out(np.array([np.inf]))
+    (True, False)
+    """
+    size = np.abs(prices[(prices == prices) & (prices != 0)])
+    return bool(((size >= 10.0**-MOST_DIGITS) & (size < 10.0**MOST_DIGITS)).all())
 
 
 def in_ticks(prices: FloatArray, tick: Decimal, rounding: str) -> FloatArray:

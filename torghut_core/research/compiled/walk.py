@@ -543,7 +543,7 @@ def walk(
         stop_loss, take_profit = np.nan, np.nan
         if len(protection) and not is_close and (target > 0) == is_buy:
             stop_loss, take_profit = protection[row, 0], protection[row, 1]
-            is_wrong = stop_loss <= 0 or take_profit <= 0 or np.isinf(stop_loss) or np.isinf(take_profit)
+            is_wrong = stop_loss <= 0 or take_profit <= 0
             is_wrong |= sign * stop_loss >= sign * close or sign * take_profit <= sign * close
             if is_wrong:
                 counts[N_DENIED] += 1

@@ -163,7 +163,7 @@ class StoredReplay:
             reach=self._reach,
         )
         show_past(engine, self._signals, self._window.since)
-        with watched(engine) as around:
+        with watched() as around:
             loop = Loop(generation, engine, journal, self._signals, around)
             asyncio.run(loop.run(PAGE, on_progress))
         totals = engine.totals

@@ -32,6 +32,7 @@ from torghut_core.files import open_lock
 from torghut_core.research.belief.judge import Belief
 from torghut_core.research.experiments import Experiment, Ledger, tried
 from torghut_core.research.performance.figures import FIGURES
+from torghut_core.research.run_folder import RESULT, read_run
 from torghut_core.research.sweeps.page import write_sweep
 from torghut_core.research.sweeps.search import Axis, ParameterSet, Search, value_text
 from torghut_core.research.sweeps.sweep import COUNTS, Outcome, Sweep, Trial
@@ -177,6 +178,10 @@ def _write(path: Path, table: pa.Table) -> None:
         raise StateError(f"{path}: {error.strerror} (make room, and give the same command again)") from error
 
 
+_FIRST = (".lock", "sweep.json.new")
+"""What a sweep that was killed at its very beginning leaves."""
+
+
 @contextmanager
 def open_table(folder: Path, identity: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[TrialTable]:
     """Open the folder of a sweep, a new one or one that was not finished; nobody else writes there meanwhile.
@@ -194,7 +199,7 @@ def open_table(folder: Path, identity: Mapping[str, Any], axes: Sequence[Axis]) 
     whose = folder / "sweep.json"
     wanted = json.loads(msgspec.json.encode(plain(identity)))
     try:
-        if not whose.exists() and folder.exists() and any(folder.iterdir()):
+        if not whose.exists() and folder.exists() and any(file.name not in _FIRST for file in folder.iterdir()):
             raise InputError(f"{folder} is not empty, and has no sweep (give another --out)")
         folder.mkdir(parents=True, exist_ok=True)
         lock = open_lock(folder / ".lock")
@@ -206,7 +211,7 @@ def open_table(folder: Path, identity: Mapping[str, Any], axes: Sequence[Axis]) 
         except BlockingIOError:
             raise StateError(f"{folder}: another process is at work on this sweep (wait for its end)") from None
         if whose.exists():
-            found = json.loads(whose.read_text(encoding="utf-8"))
+            found = _read_identity(whose)
             changed = [name for name in wanted if found.get(name) != wanted[name]]
             if changed:
                 raise InputError(
@@ -217,6 +222,13 @@ def open_table(folder: Path, identity: Mapping[str, Any], axes: Sequence[Axis]) 
         yield TrialTable(folder, axes).read()
     finally:
         os.close(lock)
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: is damaged ({error}); give another --out, or remove the folder") from None
 
 
 class SweepResult(msgspec.Struct, kw_only=True):
@@ -372,18 +384,18 @@ def keep(folder: Path, done: SweepResult, sweep: Sweep, search: str, state: Path
         folder=str(folder.absolute()),
     )
     believed = _belief(done, sweep, tried(state, experiment)) if best else None
-    path = folder / "result.json"
-    is_new = done.fresh > 0 or not path.exists()
+    path = folder / RESULT
+    if not done.fresh and path.exists():
+        before = read_run(folder)
+        same = {name: getattr(before, name) for name in ("run_id", "created_at", "author")}
+        experiment = msgspec.structs.replace(experiment, **same)
     result = experiment.to_json() | done.to_json() | {"belief": believed.to_json() if believed else None}
-    if not is_new:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        result |= {name: before[name] for name in ("run_id", "created_at", "author")}
     _write_text(path, json.dumps(result, indent=1))
     title = f"Sweep of {experiment.strategy}"
     facts = {name: result[name] for name in _FACTS}
     write_sweep(folder / "page.html", done, facts, title, believed.sentence if believed else "")
-    if is_new:
-        with closing(Ledger.open(state)) as ledger:
+    with closing(Ledger.open(state)) as ledger:
+        if not ledger.find(run=experiment.run_id):  # a call before this one may have failed at the ledger
             ledger.add(experiment)
     return result
 

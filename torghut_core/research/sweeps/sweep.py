@@ -7,6 +7,7 @@ What all have in common is done once: the catalog is read, the plugins are loade
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from torghut_core.installation.open import load_plugins
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
-from torghut_core.research.backtests import Backtest, days_calendar, load_catalog, on_tapes, run_backtest
+from torghut_core.research.backtests import Backtest, days_calendar, load_catalog, on_tapes, run_backtest, watched
 from torghut_core.research.compiled import Simulator, reasons
 from torghut_core.research.compiled.reasons import of_gates
 from torghut_core.research.kept_tape import KeptTape
@@ -278,7 +279,8 @@ class Compiled:
         if (task.since, task.until) != (EARLIEST, LATEST):
             return self._runner.trial(task)
         try:
-            run = simulator.run(self._runner.params(params))
+            with watched() as around, around():
+                run = simulator.run(self._runner.params(params))
         except Exception:  # the loop says what is wrong with it
             return self._runner.trial(task)
         if run.needs_loop:
@@ -488,8 +490,8 @@ def _arrived(job: Job, tape: KeptTape, digest: str) -> Runner:
 def _count(workers: str | None) -> int:
     if workers is None:
         return len(os.sched_getaffinity(0))
-    if not (workers.isascii() and workers.isdigit() and int(workers)):
-        raise InputError(f"--workers {workers}: is not a number of processes")
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", workers, re.ASCII):
+        raise InputError(f"--workers {workers:.40}: is not a number of processes, from 1 to 999")
     return int(workers)
 
 

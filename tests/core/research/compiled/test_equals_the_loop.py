@@ -236,6 +236,14 @@ def compare(host, catalog, may_short, **span):
     return ours
 
 
+def test_a_leg_that_the_loop_refuses_needs_the_loop(host, tmp_path):
+    """A price without end, or with more digits than a decision may name, quarantines the strategy there."""
+    write(tmp_path / "tape.parquet", 1, ["ES"], 60, 0.001)
+    entries = [({"levels": [1.0, 0.0], "changes": 1, "stop": 1e30}, {}, ["ES"])]
+    ours = compare(host, catalog_of(tmp_path / "tape.parquet", {}, {}, entries, []), may_short=False)
+    assert "quarantined" in ours.needs_loop
+
+
 BOUNDED = {"per_unit": "0.01", "minimum": "0.35", "maximum": "5", "maximum_bps": "50"}
 BANDS = {"levels": [0.0, 1.0], "stop": 0.01, "profit": 0.01}
 STORIES = {
