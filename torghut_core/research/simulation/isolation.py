@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -22,6 +21,10 @@ CONFIRMATION = "START_HISTORICAL_SIMULATION"
 """What has to be said before anything is started."""
 
 
+_NAMES_DATABASE = ("database", "dbname", "service")
+"""Options of a Postgres address that come before the database in its path."""
+
+
 class Check(msgspec.Struct, frozen=True):
     """One thing that has to hold: its name, whether it does, what was found, and what to do where it does not."""
 
@@ -34,7 +37,7 @@ class Check(msgspec.Struct, frozen=True):
 def checks(plan: Plan, generation: Generation) -> list[Check]:
     """Whether the names, settings and plugins of a simulation are its own."""
     settings = plan.settings()
-    database = _database_of(plan.audit_url)
+    database = _audit_database(plan)
     broker = generation.broker
     is_simulated = broker is not None and broker.capabilities.simulated
     mode = settings["TRADING_MODE"]
@@ -60,9 +63,9 @@ def checks(plan: Plan, generation: Generation) -> list[Check]:
         ),
         Check(
             "audit_database",
-            database.startswith("torghut_sim_"),
+            database == plan.database,
             database,
-            "postgres.simulation_dsn_template has {database} as the name of its database",
+            f"it is {plan.database}: postgres.simulation_dsn_template is postgresql://user:{{password}}@host/{{database}}, and a path has no ?",
         ),
         Check("TRADING_MODE", mode == "paper", mode, "it is paper, whatever the environment says"),
         Check(
@@ -76,9 +79,21 @@ def checks(plan: Plan, generation: Generation) -> list[Check]:
     ]
 
 
-def _database_of(url: str) -> str:
-    path = urlsplit(url).path
-    return Path(path).stem if url.startswith("sqlite") else path.removeprefix("/")
+def _audit_database(plan: Plan) -> str:
+    """The name of the database that the audit's address leads to, read as whoever connects reads it; and what else it says of that."""
+    from sqlalchemy import make_url  # slow to import
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(plan.audit_url)
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
+        return "an address that is no URL"
+    name = url.database or ""
+    if plan.manifest.postgres is None:
+        return Path(name).stem
+    if url.get_backend_name() not in ("postgres", "postgresql"):
+        return f"{name} of {url.drivername}"
+    return "".join([name, *(f", {option} {url.query[option]}" for option in _NAMES_DATABASE if option in url.query)])
 
 
 def production_rows(settings: Settings, state: Path, window: Window) -> dict[str, int]:

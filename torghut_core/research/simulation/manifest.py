@@ -18,6 +18,9 @@ from torghut_core.timestamps import parse_timestamp
 LARGEST = 1 << 20
 """Bytes of a manifest at most."""
 
+LATEST_TTL = date(2105, 1, 1)
+"""Until when rows of a simulation are kept: the day may be long ago, and ClickHouse's TTL ends in 2106."""
+
 OVERRIDABLE = frozenset(
     {
         "TRADING_ALLOW_SHORTS",
@@ -45,7 +48,7 @@ class Window(_Part):
     """The part of a day that is simulated, and how much of it the data has to cover."""
 
     profile: Literal["us_equities_regular", "crypto_24_7"] = "us_equities_regular"
-    trading_day: date
+    trading_day: date = Field(ge=date(1970, 1, 2), lt=LATEST_TTL)
     timezone: Literal["America/New_York", "UTC"] = "America/New_York"
     start: str | None = None
     end: str | None = None

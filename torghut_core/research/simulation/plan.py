@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,14 +18,11 @@ from torghut_core.errors import InputError, SettingsError
 from torghut_core.generation import build, tape_source, use_tapes
 from torghut_core.plugin_host import PluginHost
 from torghut_core.research.backtests import load_catalog
-from torghut_core.research.simulation.manifest import Manifest, token_of
+from torghut_core.research.simulation.manifest import LATEST_TTL, Manifest, token_of
 from torghut_core.research.stored.window import Window
 from torghut_core.timestamps import DAY, MINUTE, format_timestamp, from_datetime, parse_timestamp
 
 CHANNELS = ("trades", "quotes", "bars", "status", "microbars", "signals", "ta-status")
-
-LATEST_TTL = date(2105, 1, 1)
-"""Until when rows of a simulation are kept: the day may be long ago, and ClickHouse's TTL ends in 2106."""
 
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "TORGHUT_PLUGIN_PATH", "NUMBA_CACHE_DIR")
 """What a process of a simulation gets of this one's environment, with what begins as in `INHERITED_PREFIXES`: nothing real."""
@@ -244,10 +241,7 @@ def session_of(manifest: Manifest) -> Window | None:
     window = manifest.window
     start, end = window.start, window.end
     if start is not None and end is not None:
-        since, until = parse_timestamp(start), parse_timestamp(end)
-        if since >= until:
-            raise InputError(f"window.end {end} is not after window.start {start}")
-        return Window(since, until)
+        return _window(parse_timestamp(start), parse_timestamp(end))
     day = window.trading_day
     midnight = from_datetime(datetime(day.year, day.month, day.day, tzinfo=UTC))
     opens, closes = midnight, midnight + DAY
@@ -256,7 +250,15 @@ def session_of(manifest: Manifest) -> Window | None:
         if session is None or session.opens >= midnight + DAY:
             return None
         opens, closes = session
-    return Window(opens if start is None else parse_timestamp(start), closes if end is None else parse_timestamp(end))
+    return _window(opens if start is None else parse_timestamp(start), closes if end is None else parse_timestamp(end))
+
+
+def _window(since: int, until: int) -> Window:
+    if since >= until:
+        raise InputError(
+            f"the window ends at {format_timestamp(until)}, not after its start, {format_timestamp(since)} (change window.start or window.end)"
+        )
+    return Window(since, until)
 
 
 def _stages(catalog: Catalog) -> tuple[Any, ...]:

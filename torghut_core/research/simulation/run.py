@@ -28,6 +28,8 @@ from torghut_core.research.simulation.report import Outcome, read_report, write_
 from torghut_core.timestamps import SYSTEM_CLOCK, format_timestamp
 
 STATE = "run-state.json"
+REMOVED = ("state", "bus", "catalog")
+"""Folders in that of a run which its teardown removes."""
 
 OnProgress = Callable[[str, int], None]
 """Called with what is being done, and the events so far."""
@@ -80,9 +82,10 @@ def run_simulation(
 
     Raises
     ------
-    InputError : the id is that of a run of another manifest.
+    InputError : the id is that of a run of another manifest, or of a folder that no run has made.
     StateError : the run is in use by another process; it is not isolated; or something cannot be ended.
     """
+    _check_own(plan.folder)
     with locked(plan):
         state = RunState(plan.folder, plan.run_id, plan.digest)
         if (state.is_of_another or force_replay) and plan.folder.exists():
@@ -105,6 +108,14 @@ def run_simulation(
             on_progress,
             force_dump=force_dump,
             may_lack_state=allow_missing_state,
+        )
+
+
+def _check_own(folder: Path) -> None:
+    """Raise `InputError` where a folder has what a run would write over or remove, and no run has made it: a real state or catalog."""
+    if not (folder / STATE).is_file() and any((folder / name).exists() for name in REMOVED):
+        raise InputError(
+            f"{folder} is not the folder of a simulation: it has no {STATE} (give another --run-id, or another runtime.output_root)"
         )
 
 
@@ -352,8 +363,10 @@ def teardown(plan: Plan) -> list[str]:
 
     Raises
     ------
+    InputError : no run has made its folder.
     StateError : another simulation is running, or something cannot be removed; with what to do by hand.
     """
+    _check_own(plan.folder)
     with locked(plan):
         removed = remove_state(plan)
         if (plan.folder / STATE).exists():
@@ -366,7 +379,7 @@ def remove_state(plan: Plan) -> list[str]:
     """Remove databases, states, topics and the bus of a run; what is not there is left out."""
     removed: list[str] = []
     failed: list[str] = []
-    for name in ("state", "bus", "catalog"):
+    for name in REMOVED:
         if (plan.folder / name).exists():
             try:
                 shutil.rmtree(plan.folder / name)

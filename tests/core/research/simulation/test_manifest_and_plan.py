@@ -14,6 +14,7 @@ from torghut_core.research.simulation.cluster import objects
 from torghut_core.research.simulation.isolation import checks
 from torghut_core.research.simulation.manifest import load_manifest, token_of
 from torghut_core.research.simulation.plan import make_plan
+from torghut_core.research.simulation.run import run_simulation, teardown
 from torghut_core.timestamps import HOUR, parse_timestamp
 
 CATALOG = """
@@ -70,6 +71,7 @@ def manifest(tmp_path):
             "torghut_sim_",
         ),
         (("window:", "window: {}\nwindow:"), "day.yaml:6", "window"),
+        (("2026-01-05\n", "9999-12-31\n"), "day.yaml:6:16: window.trading_day", "2105-01-01"),
     ],
 )
 def test_errors_of_a_manifest_name_the_line(manifest, change, place, what):
@@ -92,6 +94,59 @@ def test_names_of_a_run_are_its_own(manifest, host):
     assert [check for check in checks(plan, generation) if not check.ok] == []
     other = make_plan(manifest(MANIFEST + KAFKA), host, "sim-20260105-2")
     assert not set(other.topics.values()) & set(plan.topics.values())
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "postgresql://u@h/torghut?application_name={database}",
+        "postgresql+psycopg://u@h/{database}?dbname=torghut",
+        "postgresql://u:p/{database}@h/torghut",
+        "postgresql://h/{database}_and_more",
+        "sqlite:///file:real.db#/{database}?uri=true",
+        "http://[{database}",
+        "{database}",
+    ],
+)
+def test_an_audit_database_that_is_not_the_runs_own_is_no_isolation(manifest, host, template):
+    """However its address hides the name, it is read as whoever connects reads it."""
+    postgres = f'postgres: {{admin_dsn: "postgresql://h/postgres", simulation_dsn_template: "{template}"}}\n'
+    plan = make_plan(manifest(MANIFEST + postgres), host)
+    found = checks(plan, build(load({"catalog.yaml": plan.catalog_text}), host))
+    assert [check.name for check in found if not check.ok] == ["audit_database"]
+
+
+def test_a_password_with_a_slash_is_no_database(manifest, host, monkeypatch):
+    """The address of the run's own database is taken with any password."""
+    monkeypatch.setenv("SECRET", "a/b?c")
+    postgres = (
+        'postgres: {admin_dsn: "postgresql://h/postgres", simulation_password_env: SECRET, '
+        'simulation_dsn_template: "postgresql://u:{password}@h/{database}"}\n'
+    )
+    plan = make_plan(manifest(MANIFEST + postgres), host)
+    assert all(check.ok for check in checks(plan, build(load({"catalog.yaml": plan.catalog_text}), host)))
+
+
+@pytest.mark.parametrize("act", [teardown, lambda plan: run_simulation(plan, None, None, None, force_replay=True)])
+def test_a_folder_that_no_run_has_made_is_left_alone(manifest, host, tmp_path, act):
+    """The folder of a real state and catalog, named as the place of a run, is neither written nor removed."""
+    real = tmp_path / "prod" / "state" / "audit.db"
+    real.parent.mkdir(parents=True)
+    real.write_text("real")
+    (tmp_path / "prod" / "catalog").mkdir()
+    plan = make_plan(manifest(MANIFEST + "runtime: {output_root: .}\n"), host, "prod")
+    with pytest.raises(InputError, match="not the folder of a simulation"):
+        act(plan)
+    assert real.read_text() == "real"
+    assert (tmp_path / "prod" / "catalog").exists()
+    assert not (tmp_path / "prod" / "inflight.lock").exists()
+
+
+def test_a_window_that_is_over_before_it_begins_is_refused(manifest, host):
+    """Also where one end of it is the session's."""
+    text = MANIFEST + "  start: '2026-01-05T23:00:00Z'\n"
+    with pytest.raises(InputError, match="not after its start"):
+        make_plan(manifest(text), host)
 
 
 def test_processes_inherit_nothing_that_is_real(manifest, host, monkeypatch):
