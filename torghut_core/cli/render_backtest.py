@@ -42,6 +42,8 @@ def print_backtest(studied: Studied, belief: Belief, folder: Path) -> None:
         console.print("how the price moved from decision to fill is part of all costs, and stays at each multiple")
     console.print()
     console.print(belief.sentence, style="bold", markup=False)
+    if drawn := done.monte_carlo.sentence:
+        console.print(drawn, markup=False)
     console.print(f"results: {folder}", markup=False)
     console.print(f"page:    {folder / 'page.html'}", markup=False)
 

@@ -35,6 +35,7 @@ from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.reload.plan import ReloadOutcome
 from torghut_core.research.belief.judge import Belief, judge
+from torghut_core.research.belief.monte_carlo import MonteCarlo
 from torghut_core.research.performance.curve import (
     BUY_AND_HOLD,
     BarSeries,
@@ -249,6 +250,12 @@ class Backtest:
         days = self.days
         returns = daily_returns(self.curve().equity, float(self.starting_cash), days)
         return judge(returns, self.trips.profit, days.per_year, trials=trials, variance=variance)
+
+    @cached_property
+    def monte_carlo(self) -> MonteCarlo:
+        """What the run could as well have come to: its round trips in another order, and others like them at other costs."""
+        fees = np.array([float(trip.fees) for trip in self.round_trips()], np.float64)
+        return MonteCarlo.of(self.trips.profit, fees, float(self.starting_cash))
 
     def breakdown(self, by: str) -> pa.Table:
         """Round trips and their profit by strategy, symbol, side, hour, weekday or month, see `trips.breakdown`."""

@@ -109,6 +109,7 @@ def summary(
     return experiment.to_json() | {
         "result": json.loads(to_json(done.result)),
         "belief": belief.to_json(),
+        "monte_carlo": done.monte_carlo.to_json(),
         "currency": done.currency,
         "starting_cash": float(done.starting_cash),
         "benchmark": {"name": benchmark} | (known(done.against(benchmark)) if is_compared else {}),

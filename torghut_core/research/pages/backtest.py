@@ -59,6 +59,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     benchmark, compared : its name, and its equity at the times of the curve; None without one.
     against : the figures beside the benchmark, see `figures.compared`.
     belief : whether it can be told from luck.
+    monte_carlo : what it could as well have come to, in words.
     record : of the generation, see `Generation.to_record`; empty if unknown.
     digests : of what has to be the same for the same result, by name; those of `record` where empty.
     signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` to draw.
@@ -86,6 +87,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     compared: FloatArray | None = None
     against: Mapping[str, float] = {}
     belief: Belief | None = None
+    monte_carlo: str = ""
     record: Mapping[str, Any] = {}
     digests: Mapping[str, str] = {}
     signals: pa.Table | None = None
@@ -171,6 +173,7 @@ def write_backtest(
         warnings=list(_warnings_of(done)),
         costs=costs or {},
         belief=belief or done.belief(),
+        monte_carlo=done.monte_carlo.sentence,
         facts=({"run": experiment.run_id} if experiment else {})
         | {
             "events": f"{done.result.events:,}",
@@ -222,6 +225,7 @@ def write_page(path: Path, run: Run) -> Path:
         warnings=[*run.warnings, *_warnings(run)],
         cards=_cards(run),
         belief=run.belief,
+        monte_carlo=run.monte_carlo,
         is_drawn=is_drawn,
         benchmark=run.benchmark,
         currency=run.currency,
