@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torghut_core.boundary import context_of, from_plugins
 from torghut_core.errors import InputError, reason_of
@@ -274,8 +275,8 @@ class Simulator:
         bars, now = self._tape.bars, self._tape.now
         self.times = now[bars.at]
         bits = bar_bits(bars, len(self.symbols), self._sessions)
-        self._bars = np.ascontiguousarray(np.array([bars.at, bars.symbol, bars.event_ts, self.times, bits, bars.end]).T)
-        self._prices = np.ascontiguousarray(np.array([bars.open, bars.high, bars.low, bars.close]).T)
+        self._bars = beside(bars.at, bars.symbol, bars.event_ts, self.times, bits, bars.end)
+        self._prices = beside(bars.open, bars.high, bars.low, bars.close)
 
     def _read_rows(self, generation: Generation) -> None:
         plan = generation.features
@@ -304,15 +305,15 @@ class Simulator:
             bits = (
                 HAS_PRICE * (price == price) + IS_FRESH * (now - end <= self._gates.price_max_age_ns) + IS_SANE * sane
             )
-            ints = [table.at[places], np.full(len(places), number), table.symbol[places], now, bits]
-            kind = np.full(len(places), int(each.wanted.frame.is_sliced))
-            floats = [price, np.fmax(np.abs(price), np.abs(recent)), recent]
-            parts.append((np.array(ints).T, np.array(floats).T, kind, table.rank[places]))
-        rows, prices, kinds, ranks = (np.concatenate([part[column] for part in parts]) for column in range(4))
+            rows = beside(table.at[places], np.broadcast_to(number, len(places)), table.symbol[places], now, bits)
+            prices = beside(price, np.fmax(np.abs(price), np.abs(recent)), recent)
+            kind = np.broadcast_to(int(each.wanted.frame.is_sliced), len(places))
+            parts.append((rows, prices, kind, table.rank[places]))
         if len(parts) > 1 or any(frame.is_sliced for frame in self._frames):
+            rows, prices, kinds, ranks = (np.concatenate([part[column] for part in parts]) for column in range(4))
             order = np.lexsort((rows[:, 1], ranks, kinds, rows[:, 0]))
             rows, prices = rows[order], prices[order]
-        self._rows, self._row_prices = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(prices)
+        self._rows, self._row_prices = rows, prices
         self._slots = [np.flatnonzero(self._rows[:, 1] == number) for number in range(len(self._traded))]
         self._targets = np.full(len(rows), np.nan)
         self._whole = np.zeros((len(rows), 2), np.int64)
@@ -604,6 +605,14 @@ def _ended_after(bars: BarSeries, since: int) -> BarSeries:
     kept = bars.event_ts + bars.step > since
     prices = (bars.open, bars.high, bars.low, bars.close, bars.volume)
     return bars if kept.all() else BarSeries(bars.step, bars.event_ts[kept], *[column[kept] for column in prices])
+
+
+def beside(*columns: NDArray[Any]) -> NDArray[Any]:
+    """Columns of shape (rows,) as one array of shape (rows, columns), made without another copy."""
+    found = np.empty((len(columns[0]), len(columns)), columns[0].dtype)
+    for number, column in enumerate(columns):
+        found[:, number] = column
+    return found
 
 
 def rules_of(generation: Generation, traded: Sequence[StrategyInstance]) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from torghut_core.calendars import ROUND_THE_CLOCK, exchange_sessions
 from torghut_core.feature_graph import FeatureGraph, FeaturePlan, Frame
 from torghut_core.feature_graph.graph import BARS_OF_SLICE
 from torghut_core.generation import Generation
-from torghut_core.model.market import Bars, Batch, FloatArray, IntArray, SymbolTable
+from torghut_core.model.market import NO_SIGNALS, Bars, Batch, FloatArray, IntArray, Signals, SymbolTable
 from torghut_core.model.trading import money
 from torghut_core.research.compiled.walk import IS_NEWS, IS_OPEN
 from torghut_core.research.performance.curve import BarSeries
@@ -25,6 +25,16 @@ from torghut_core.trading.recent_prices import BEFORE
 from torghut_core.trading.series import TradedSeries
 
 YEAR = 366 * DAY
+PRICES = ("open", "high", "low", "close", "volume")
+
+
+class Part(NamedTuple):
+    """What came as one batch: its positions and its rows of signals, both from the first to behind the last."""
+
+    start: int
+    stop: int
+    first_row: int
+    stop_row: int
 
 
 class Tape(NamedTuple):
@@ -33,7 +43,9 @@ class Tape(NamedTuple):
     Attributes
     ----------
     symbols : of the whole tape.
-    batches : the signals of the tape that strategies see, as batches without their events.
+    parts : the batches, in order.
+    ints : shape (integer columns, rows), of the signals of the tape that strategies see.
+    floats : their columns of shape (rows,) by name: prices, volume, and those that have a value anywhere.
     bars : the events, all of them bars.
     derived : the bars that the stages made of them.
     now : shape (events,), the loop's time at each position.
@@ -41,11 +53,30 @@ class Tape(NamedTuple):
     """
 
     symbols: SymbolTable
-    batches: list[Batch]
+    parts: list[Part]
+    ints: IntArray
+    floats: dict[str, FloatArray]
     bars: Bars
     derived: Bars
     now: IntArray
     has_others: bool
+
+    def column(self, name: str) -> IntArray:
+        """An integer column of the signals, shape (rows,)."""
+        found: IntArray = self.ints[getattr(Signals, name).row]
+        return found
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the signals as batches without their events."""
+        missing = [row for row, name in enumerate(Signals.FLOAT_COLUMNS) if name not in self.floats]
+        for start, stop, first, last in self.parts:
+            floats = np.empty((len(Signals.FLOAT_COLUMNS), last - first))
+            floats[missing] = np.nan
+            for name, column in self.floats.items():
+                floats[getattr(Signals, name).row] = column[first:last]
+            batch = Batch.of(self.symbols, start, self.now[start:stop])
+            batch.signals = Signals(np.ascontiguousarray(self.ints[:, first:last]), floats)
+            yield batch
 
 
 def read_tape(generation: Generation, batch_size: int, on_progress: Callable[[int], None]) -> Tape:
@@ -64,7 +95,9 @@ async def _read(generation: Generation, batch_size: int, on_progress: Callable[[
     assert source is not None
     stages = [(generation.name_of(stage), bound_method(stage, "update")) for stage in generation.stages]
     series = TradedSeries()
-    batches: list[Batch] = []
+    parts: list[Part] = []
+    rows: list[IntArray] = []
+    columns: dict[str, list[tuple[slice, FloatArray]]] = {name: [] for name in PRICES}
     bars: list[Bars] = []
     derived: list[Bars] = []
     times: list[IntArray] = []
@@ -75,15 +108,24 @@ async def _read(generation: Generation, batch_size: int, on_progress: Callable[[
         with without_event_loop():
             for name, update in stages:
                 batch = call_plugin(name, update, batch)
-        rows = Batch.of(batch.symbols, batch.start, batch.now)
-        rows.signals = series.choose(batch).signals
-        batches.append(rows)
-        derived.append(batch.microbars)
+        signals = series.choose(batch).signals
+        first = parts[-1].stop_row if parts else 0
+        part = Part(batch.start, batch.stop, first, first + len(signals))
+        parts.append(part)
+        if len(signals):
+            rows.append(signals.ints)
+        for name in Signals.FLOAT_COLUMNS:
+            column: FloatArray = getattr(signals, name)
+            if (column == column).any():  # what nobody asked for is NaN
+                columns.setdefault(name, []).append((slice(first, part.stop_row), column.copy()))
+        if len(batch.microbars):
+            derived.append(batch.microbars)
         times.append(batch.now)
 
     async for batch in SourceIterator(generation.name_of(source), lambda: source.batches(batch_size)):
         has_others |= bool(len(batch.trades) or len(batch.quotes))
-        bars.append(batch.bars)
+        if len(batch.bars):
+            bars.append(batch.bars)
         take(batch)
         last = batch
         on_progress(batch.stop)
@@ -95,7 +137,22 @@ async def _read(generation: Generation, batch_size: int, on_progress: Callable[[
         take(Batch.of(last.symbols, last.stop, np.array([last.now[-1] + max(waits, default=0)], np.int64)))
     symbols = SymbolTable() if last is None else last.symbols
     now = np.concatenate([*times, np.zeros(0, np.int64)])
-    return Tape(symbols, batches, Bars.concatenate(bars), Bars.concatenate(derived), now, has_others)
+    all_bars = Bars.concatenate(bars)
+    is_shared = len(rows) == len(bars) and all(own is table.ints for own, table in zip(rows, bars, strict=True))
+    ints = all_bars.ints if is_shared else np.concatenate([NO_SIGNALS.ints, *rows], axis=1)
+    rows.clear()
+    bars.clear()
+    count = ints.shape[1]
+    floats = {name: _whole(columns.pop(name), count) for name in list(columns)}
+    return Tape(symbols, parts, ints, floats, all_bars, Bars.concatenate(derived), now, has_others)
+
+
+def _whole(pieces: list[tuple[slice, FloatArray]], count: int) -> FloatArray:
+    """A column of so many rows of what is known of it; NaN elsewhere."""
+    whole = np.full(count, np.nan)
+    for rows, values in pieces:
+        whole[rows] = values
+    return whole
 
 
 class FrameTable(NamedTuple):
@@ -111,14 +168,11 @@ class FrameTable(NamedTuple):
     """Open, high, low, close and volume."""
 
 
-PRICES = ("open", "high", "low", "close", "volume")
-
-
 def compute(tape: Tape, plan: FeaturePlan, nodes: Collection[str]) -> tuple[dict[str, FloatArray], set[str]]:
     """The values of nodes of a plan in the rows of their frames, over the whole tape; and which of them have failed."""
     graph = FeatureGraph(plan)
     parts: dict[str, list[FloatArray]] = {node: [] for node in nodes}
-    for batch in tape.batches:
+    for batch in tape.batches():
         graph.update(batch)
         for node, found in parts.items():
             found.append(graph.values[node])
@@ -134,23 +188,28 @@ def frame_tables(tape: Tape, plan: FeaturePlan, frames: Collection[Frame]) -> di
     """The rows of frames over the whole tape."""
     graph = FeatureGraph(FeaturePlan(symbols=plan.symbols))
     parts: dict[Frame, list[list[Any]]] = {frame: [] for frame in frames}
+    names = ("at", "symbol", "event_ts", "end")
     before = 0
-    for batch in tape.batches:
+    for batch in tape.batches():
         graph.update(batch)
         for frame, found in parts.items():
             rows = graph.rows[frame]
             signals, index = rows.signals, rows.rows
-            rank = index + before
-            if frame.is_sliced:
-                bar = rows.known % (1 << BARS_OF_SLICE)
-                rank = (bar << BARS_OF_SLICE) + batch.symbols.ranks[rows.symbol]
-            at = signals.at[index]
-            columns = [at, rank, rows.symbol, signals.event_ts[index], signals.end[index], graph.times(batch, at)]
-            found.append([*columns, *[getattr(signals, name)[index] for name in PRICES]])
+            times = graph.times(batch, signals.at[index])
+            if not frame.is_sliced:
+                found.append([index + before, times])
+                continue
+            bar = rows.known % (1 << BARS_OF_SLICE)
+            rank = (bar << BARS_OF_SLICE) + batch.symbols.ranks[rows.symbol]
+            found.append([rank, times, *[getattr(signals, name)[index] for name in (*names, *PRICES)]])
         before += len(batch.signals)
     tables = {}
     for frame, found in parts.items():
-        at, rank, symbol, event_ts, end, now, *prices = (np.concatenate(column) for column in zip(*found, strict=True))
+        rank, now, *columns = (np.concatenate(column) for column in zip(*found, strict=True))
+        if not frame.is_sliced:  # these are rows of the tape: all of them need no copy
+            own: Any = slice(None) if len(rank) == before else rank
+            columns = [*[tape.column(name)[own] for name in names], *[tape.floats[name][own] for name in PRICES]]
+        at, symbol, event_ts, end, *prices = columns
         tables[frame] = FrameTable(at, rank, symbol, event_ts, end, now, dict(zip(PRICES, prices, strict=True)))
     return tables
 
@@ -243,10 +302,8 @@ def recent_prices(tape: Tape, steps: dict[int, int], symbol: IntArray, at: IntAr
     steps : by symbol number, length of the bars that count, ns.
     symbol, at : of the rows, shape (rows,).
     """
-    signals = [batch.signals for batch in tape.batches]
-    all_symbols, all_at, all_steps, all_closes = (
-        np.concatenate([getattr(each, name) for each in signals]) for name in ("symbol", "at", "step", "close")
-    )
+    all_symbols, all_at, all_steps = map(tape.column, ("symbol", "at", "step"))
+    all_closes = tape.floats["close"]
     step_of = np.array([steps.get(number, -1) for number in range(len(tape.symbols))])
     counts = (all_steps == step_of[all_symbols]) & (all_closes == all_closes)
     order = np.flatnonzero(counts)
