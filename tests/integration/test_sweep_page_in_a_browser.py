@@ -48,22 +48,43 @@ def browser(tmp_path_factory):
         yield tab
 
 
+def colors(name):
+    """How many colours a drawing has."""
+    return (
+        f"(canvas => new Set(new Uint32Array(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)"
+        f".data.buffer)).size)(document.querySelector('#{name} canvas'))"
+    )
+
+
+def under_the_pointer(name):
+    """The text beside the pointer over a drawing, wherever in its middle it has some."""
+    return f"""(() => {{
+        const place = document.getElementById('{name}'), box = place.getBoundingClientRect(), tip = place.querySelector('.tip');
+        for (let x = 0.2; x < 0.9; x += 0.01) for (const y of [0.2, 0.4, 0.6, 0.8]) {{
+            place.dispatchEvent(new PointerEvent('pointermove', {{clientX: box.left + x * box.width, clientY: box.top + y * box.height}}));
+            if (!tip.hidden) return tip.innerText;
+        }}
+        return "";
+    }})()"""
+
+
 @pytest.mark.parametrize("axes", [AXES, AXES[:1], AXES[1:2]], ids=["three", "one", "text"])
 @pytest.mark.parametrize("is_minimized", [False, True])
 def test_everything_is_drawn(browser, tmp_path, axes, is_minimized):
     """Map, lines and distribution are there for one parameter and for several, whatever the values are."""
-    write_sweep(tmp_path / "page.html", result(*axes, is_minimized=is_minimized), {"run_id": HOSTILE}, HOSTILE, HOSTILE)
+    write_sweep(tmp_path / "page.html", HOSTILE, result(*axes, is_minimized=is_minimized), {"run_id": HOSTILE}, HOSTILE)
     browser.show()
     browser.open(tmp_path / "page.html")
-    browser.until("document.querySelectorAll('.figure .main-svg').length >= 3")
-    traces = "document.querySelectorAll('#map .heatmaplayer image, #map .scatterlayer .trace').length"
-    browser.until(f"{traces} > 0")
-    browser.until("document.querySelectorAll('#lines .scatterlayer .trace').length === 2")
-    browser.until("document.querySelectorAll('#spread .bars .point').length > 0")
+    browser.until("document.querySelectorAll('.sketch canvas').length === 3")
+    for name in ("map", "lines", "spread"):
+        browser.until(f"{colors(name)} > 8")
+    assert "sharpe" in browser.js(under_the_pointer("map")).lower()
+    assert "sets" in browser.js(under_the_pointer("spread"))
     if len(axes) > 1:
         browser.js(
             "document.getElementById('up').value = 2; document.getElementById('up').dispatchEvent(new Event('change'))"
         )
-        browser.until("document.querySelector('#map .ytitle').textContent === 'params.slow'")
+        browser.frame()
+        assert "params.slow" in browser.js(under_the_pointer("map"))
     assert browser.errors == []
     assert browser.js("document.title") == HOSTILE

@@ -408,7 +408,7 @@ def print_sweep(done: SweepResult, folder: Path, belief: str) -> None:
 
 def print_walk_forward(done: WalkForward, folder: Path) -> None:
     """Print each fold with its choice, what the choice was worth, and whether that can be told from luck."""
-    from torghut_core.research.walk_forward.files import number
+    from torghut_core.research.performance.summary import number
 
     console = new_console()
     result = done.to_json()

@@ -80,9 +80,11 @@ def sweep(
     there.
     """
     from torghut_core.cli.render import print_sweep, progress
-    from torghut_core.research.sweeps.results import Objective, folder_name, identity, keep, open_table, run_sweep
+    from torghut_core.research.sweeps.files import folder_name, identity, keep
+    from torghut_core.research.sweeps.results import Objective, run_sweep
     from torghut_core.research.sweeps.search import new_search
     from torghut_core.research.sweeps.sweep import open_sweep
+    from torghut_core.research.sweeps.table import open_table
 
     goal = Objective(objective, is_minimized=minimize)
     with open_sweep(

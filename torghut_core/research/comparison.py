@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 
-from torghut_core.errors import StateError
 from torghut_core.research.experiments import Experiment, Ledger
+from torghut_core.research.pages.documents import write_document
 from torghut_core.research.performance.curve import Curve, floats, ints, thinned
 from torghut_core.research.performance.figures import FIGURES
+from torghut_core.research.performance.summary import figure_text, label_of, line_points
 from torghut_core.research.run_folder import RESULT, read_run
 from torghut_core.timestamps import format_timestamp
 
 MOST_POINTS = 1_000
+WIDTH, HEIGHT = 1000, 300
+"""Of the lines of equity, in their own units."""
 COLORS = ("#4285d6", "#d1900f", "#26a269", "#9b6fd3", "#d64550", "#1f9aa8", "#8d97a5")
 
 
@@ -96,29 +97,27 @@ def write_comparison(path: Path, found: Comparison) -> None:
     ------
     StateError : the file cannot be written.
     """
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("torghut_core.research").joinpath("comparison.html").read_text(encoding="utf-8")
-    )
-    text = template.render(
-        names=[run.run_id for run in found.runs],
+    names = [run.run_id for run in found.runs]
+    colors = [COLORS[number % len(COLORS)] for number in range(len(names))]
+    write_document(
+        path,
+        "comparison.html",
+        title=f"{len(names)} runs",
+        subtitle=", ".join(names),
+        runs=[{"name": name, "color": color} for name, color in zip(names, colors, strict=True)],
         figures=[
-            (FIGURES[name].label if name in FIGURES else name, FIGURES[name].unit if name in FIGURES else "", *values)
-            for name, values in found.figures.items()
+            (label_of(name), [figure_text(name, value) for value in values]) for name, values in found.figures.items()
         ],
-        sentences=found.sentences,
+        beliefs=[(name, sentence) for name, sentence in zip(names, found.sentences, strict=True) if sentence],
         differences=list(found.differences.items()),
-        lines=_lines(found.runs),
-        colors=COLORS,
+        lines=[(colors[number], points) for number, points in _lines(found.runs)],
+        width=WIDTH,
+        height=HEIGHT,
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StateError(f"{path}: {error.strerror or error} (give another --page)") from error
 
 
 def _lines(runs: Sequence[Experiment]) -> list[tuple[int, str]]:
-    """The equity of each run that has its folder, as a share of its beginning: the run's number, and points of a picture of 1000 x 300."""
+    """The equity of each run that has its folder, as a share of its beginning: the run's number, and points of a line."""
     curves = {}
     for number, run in enumerate(runs):
         path = Path(run.folder) / "equity.parquet"
@@ -134,13 +133,11 @@ def _lines(runs: Sequence[Experiment]) -> list[tuple[int, str]]:
     first = min(curve.event_ts[0] for curve in curves.values())
     span = max(curve.event_ts[-1] for curve in curves.values()) - first or 1
     low = min(np.nanmin(curve.equity) for curve in curves.values())
-    high = max(np.nanmax(curve.equity) for curve in curves.values())
-    drawn = []
-    for number, curve in curves.items():
-        x = (curve.event_ts - first) / span * 1000
-        y = 300 - (curve.equity - low) / ((high - low) or 1) * 300
-        drawn.append((number, " ".join(f"{a:.1f},{b:.1f}" for a, b in np.column_stack([x, y]).tolist())))
-    return drawn
+    spread = max(np.nanmax(curve.equity) for curve in curves.values()) - low or 1
+    return [
+        (number, line_points((curve.event_ts - first) / span, (curve.equity - low) / spread, WIDTH, HEIGHT))
+        for number, curve in curves.items()
+    ]
 
 
 def _sentence(run: Experiment) -> str:

@@ -374,7 +374,7 @@ def test_text_of_plugins_is_shown_and_not_run(page):
     """Names, reasons, codes and parameters are a plugin's or an operator's: they never become elements."""
     harmful = page(**harmful_run())
 
-    assert harmful.count("script") == page(fills=[fill(0)]).count("script") == 5
+    assert harmful.count("script") == page(fills=[fill(0)]).count("script") == 6
     assert harmful.count("img") == 0
     assert len(harmful.says(HARMFUL)) > 15
     assert "alert(1)" not in "".join(harmful.scripts)

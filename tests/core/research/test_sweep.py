@@ -18,9 +18,11 @@ from torghut_core.errors import InputError, StateError
 from torghut_core.installation.settings import load_settings
 from torghut_core.research import load_catalog, open_sweep, run_backtest, tape_generation
 from torghut_core.research.experiments import Ledger
-from torghut_core.research.sweeps.results import Objective, folder_name, identity, keep, open_table, run_sweep
+from torghut_core.research.sweeps.files import folder_name, identity, keep
+from torghut_core.research.sweeps.results import Objective, run_sweep
 from torghut_core.research.sweeps.search import Axis, new_search
 from torghut_core.research.sweeps.sweep import OF_SLIPPAGE, Outcome, Task
+from torghut_core.research.sweeps.table import open_table
 from torghut_core.timestamps import EARLIEST, LATEST
 
 
@@ -365,7 +367,7 @@ def test_a_finished_sweep_is_not_run_again_and_sorts_by_another_figure(place):
     assert kept["invalid"] == 2
     assert kept["belief"]["trials"] == len(done.trials)
     assert "from luck" in kept["belief"]["sentence"]
-    assert "plotly" in (place / "out" / "page.html").read_text()
+    assert "drawMap(data)" in (place / "out" / "page.html").read_text()
 
 
 def test_another_sweep_is_refused(place):
@@ -420,7 +422,7 @@ def test_two_do_not_write_in_one_folder(place):
 
 def test_a_killed_sweep_resumes_to_the_same_table(place, monkeypatch):
     """Killed by SIGKILL in the middle, the same call gives the bytes of one that nothing stopped, and runs only the rest."""
-    monkeypatch.setattr("torghut_core.research.sweeps.results.PART_SECONDS", 0.0)
+    monkeypatch.setattr("torghut_core.research.sweeps.table.PART_SECONDS", 0.0)
     axes = "params.fast=3:9:1", "params.slow=8,20,40"
     swept(place, *axes, folder="whole", search="tpe", trials=20)
     child = os.fork()
@@ -431,7 +433,7 @@ def test_a_killed_sweep_resumes_to_the_same_table(place, monkeypatch):
             if len(self.trials) == 10:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        from torghut_core.research.sweeps.results import TrialTable
+        from torghut_core.research.sweeps.table import TrialTable
 
         add = TrialTable.add
         TrialTable.add = lambda self, trial: (add(self, trial), killed_at_ten(self, trial))
@@ -448,7 +450,7 @@ def test_a_killed_sweep_resumes_to_the_same_table(place, monkeypatch):
 
 def test_ctrl_c_keeps_what_is_done(place, monkeypatch):
     """It ends cleanly, says that it is not complete, adds to the ledger, and goes on the next time."""
-    from torghut_core.research.sweeps.results import TrialTable
+    from torghut_core.research.sweeps.table import TrialTable
 
     add = TrialTable.add
 

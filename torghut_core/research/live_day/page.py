@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from torghut_core.errors import StateError
 from torghut_core.research.live_day.day import LiveDay
+from torghut_core.research.pages.documents import write_document
 
 MOST_ROWS = 500
 """Rows of a table at most; the JSON has all of them."""
@@ -40,12 +37,12 @@ def write_live_day(path: Path, day: LiveDay) -> Path:
     StateError : the file cannot be written.
     """
     report = day.to_json()
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("torghut_core.research.live_day").joinpath("live_day.html").read_text(encoding="utf-8")
-    )
-    text = template.render(
+    return write_document(
+        path,
+        "live_day.html",
         title=f"{report['day']}: live and backtest",
-        report=report,
+        subtitle=f"Account {report['account']}, the 24 hours of {report['day']} in UTC, catalog {report['catalog_digest'][:12]}",
+        warnings=report["warnings"],
         counts=[[name, number, report["backtest"][name]] for name, number in report["live"].items()],
         decided=decided_text(report),
         differences=[
@@ -65,11 +62,6 @@ def write_live_day(path: Path, day: LiveDay) -> Path:
         latencies=[[name, *(_text(value) for value in row.values())] for name, row in report["latencies"].items()],
         simulator=next((cost.simulator_version for cost in day.costs if cost.simulator_version), ""),
     )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StateError(f"cannot write {path}: {error.strerror or error} (choose another --page)") from error
-    return path
 
 
 def decided_text(report: dict[str, Any]) -> str:

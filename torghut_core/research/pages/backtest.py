@@ -22,7 +22,7 @@ from torghut_core.model.corporate_actions import AppliedAction
 from torghut_core.model.market import FloatArray
 from torghut_core.research.belief.judge import Belief
 from torghut_core.research.pages import charts
-from torghut_core.research.pages.documents import CHARTS, write_document
+from torghut_core.research.pages.documents import CHARTS, Card, write_document
 from torghut_core.research.pages.returns import returns_of
 from torghut_core.research.performance.curve import BUY_AND_HOLD, BarSeries, Curve, Row
 from torghut_core.research.performance.figures import FIGURES, Days, Trips, drawdowns, unknown
@@ -98,15 +98,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     warnings: Sequence[str] = ()
     costs: Mapping[float, Mapping[str, float]] = {}
     facts: Mapping[str, str] = {}
-
-
-class Card(msgspec.Struct, frozen=True):
-    """One figure of the summary; `tone` colours it (``good``, ``bad`` or neither)."""
-
-    label: str
-    value: str
-    note: str = ""
-    tone: str = ""
 
 
 def write_backtest(
@@ -215,11 +206,11 @@ def write_page(path: Path, run: Run) -> Path:
         "fills": charts.fill_columns(run.fills, every, strategies),
         "trips": charts.trip_columns(run.trips, run.arrays, run.fills, every, strategies),
     }
-    write_document(
+    return write_document(
         path,
         "backtest.html",
-        (CHARTS, "document.js", "backtest.js"),
-        data,
+        scripts=(CHARTS, "charts.js", "backtest.js"),
+        data=data,
         title=run.title,
         subtitle=_subtitle(run),
         warnings=[*run.warnings, *_warnings(run)],
@@ -265,7 +256,6 @@ def write_page(path: Path, run: Run) -> Path:
         spans=[_span(symbol, bars) for symbol, bars in list(run.bars.items())[:MOST_ROWS]],
         span_count=len(run.bars),
     )
-    return path
 
 
 # What is said about the run

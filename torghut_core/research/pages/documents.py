@@ -1,6 +1,7 @@
 """HTML files that need nothing but a browser: no network, no other file, no server.
 
-A document is a template of ``templates/`` with its style and scripts written into it. A content security policy names
+A document is a template of ``templates/`` with its style and scripts written into it: all documents of research are made
+here, so that they look alike and nothing in one of them is trusted more than in another. A content security policy names
 them by their digests and forbids all else, so that text of a plugin can neither run nor load anything. What the
 scripts draw comes as one block of packed numbers and texts (`pack`), in base64: no text of it stands in the HTML.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
@@ -35,22 +37,35 @@ _EXACT = 2.0**53
 """Integers up to here are exact as float64, which is what a browser counts with."""
 
 
-def write_document(path: Path, template: str, scripts: tuple[str, ...], data: Any, **values: Any) -> None:
-    """Write a document.
+class Card(msgspec.Struct, frozen=True):
+    """One figure of the summary; `tone` colours it (``good``, ``bad`` or neither)."""
+
+    label: str
+    value: str
+    note: str = ""
+    tone: str = ""
+
+
+def write_document(
+    path: Path, template: str, *, scripts: Sequence[str] = (), data: Any = None, subtitle: str = "", **values: Any
+) -> Path:
+    """Write a document and return its path.
 
     Parameters
     ----------
     path : of the HTML file; its folder is made where it is missing.
     template : its name in ``templates/``; it extends ``document.html``.
-    scripts : names of scripts in ``templates/``, or `CHARTS`, in the order in which they run, after ``theme.js``.
+    scripts : names of scripts in ``templates/``, or `CHARTS`, in the order in which they run, after ``document.js``.
     data : for the scripts, see `pack`.
-    values : for the template; text in them is escaped.
+    subtitle : a line under the title.
+    values : for the template, ``title`` among them; text in them is escaped.
 
     Raises
     ------
     StateError : the file cannot be written, or the script of the charts is not installed.
     """
-    sources = [charts_script() if name == CHARTS else _text(name) for name in ("theme.js", *scripts)]
+    names = ("theme.js", "document.js", *scripts)
+    sources = [charts_script() if name == CHARTS else _text(name) for name in names]
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -63,14 +78,16 @@ def write_document(path: Path, template: str, scripts: tuple[str, ...], data: An
         style=Markup(style),  # noqa: S704 - our own file
         scripts=[Markup(source) for source in sources],  # noqa: S704 - our own files, and TradingView's out of its wheel
         digests={"style": _digest(style), "scripts": [_digest(source) for source in sources]},
-        data=pack(data),
+        data="" if data is None else pack(data),
+        subtitle=subtitle,
         **values,
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror} (give another path)") from error
+        raise StateError(f"{path}: {error.strerror or error} (give another path, or make room)") from error
+    return path
 
 
 @cache

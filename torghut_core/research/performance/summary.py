@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from torghut_core.model.market import FloatArray
 from torghut_core.research.performance.curve import Curve, thinned
 from torghut_core.research.performance.figures import COMPARED, FIGURES, unknown
 from torghut_core.timestamps import DAY, HOUR, MINUTE, SECOND
@@ -77,6 +78,17 @@ def figure_text(name: str, value: float | None) -> str:
     return written(value, _KNOWN[name].unit if name in _KNOWN else "%" if name.endswith("_pct") else "")
 
 
+def number(value: float | None) -> str:
+    """A number with two digits; "-" where it is not known.
+
+    Examples
+    --------
+    >>> number(1234.5), number(float("nan"))
+    ('1,234.50', '-')
+    """
+    return "-" if value is None or not math.isfinite(value) else f"{value:,.2f}"
+
+
 def written(value: float, unit: str) -> str:
     """A value as text, in a unit of `FIGURES`.
 
@@ -136,11 +148,22 @@ def _line(curve: Curve) -> str:
     points = thinned(curve, MOST_POINTS)
     span = float(points.event_ts[-1] - points.event_ts[0]) or 1.0
     low, high = float(points.equity.min()), float(points.equity.max())
-    x = (points.event_ts - points.event_ts[0]) / span * WIDTH
-    y = HEIGHT - (points.equity - low) / ((high - low) or 1.0) * HEIGHT
-    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in np.column_stack([x, y]).tolist())
+    path = line_points(
+        (points.event_ts - points.event_ts[0]) / span, (points.equity - low) / ((high - low) or 1.0), WIDTH, HEIGHT
+    )
     return (
         f"<svg viewBox='-2 -2 {WIDTH + 4} {HEIGHT + 4}' style='display:block;width:100%;max-width:{WIDTH}px' role='img' "
         f"aria-label='equity from {low:,.2f} to {high:,.2f}'>"
         f"<polyline points='{path}' fill='none' stroke='currentColor' stroke-width='1.5'/></svg>"
     )
+
+
+def line_points(x: FloatArray, y: FloatArray, width: float, height: float) -> str:
+    """The points of a line in SVG: `x` and `y` are shares of width and height, 0 is the left and the bottom.
+
+    Examples
+    --------
+    >>> line_points(np.array([0.0, 1.0]), np.array([0.25, 1.0]), 480, 120)
+    '0.0,90.0 480.0,0.0'
+    """
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in np.column_stack([x * width, (1 - y) * height]).tolist())

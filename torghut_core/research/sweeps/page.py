@@ -1,6 +1,6 @@
 """The page of a sweep: the best sets, the objective over each pair of parameters, all sets as lines, and its distribution.
 
-One HTML file that needs nothing but a browser, light or dark. Plotly's script comes out of its wheel and is written into it.
+The drawings are made in the browser, of the place of each set on each axis and of its objective.
 """
 
 from __future__ import annotations
@@ -8,22 +8,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
-from torghut_core.errors import StateError
+from torghut_core.research.pages.documents import Card, write_document
 from torghut_core.research.performance.figures import FIGURES
 from torghut_core.research.performance.summary import figure_text
+from torghut_core.research.sweeps.results import SweepResult
 from torghut_core.research.sweeps.search import value_text
 from torghut_core.research.sweeps.sweep import Trial
-
-if TYPE_CHECKING:
-    from torghut_core.research.sweeps.results import SweepResult
 
 _BEST = 50
 _LINES = 4_000
@@ -33,7 +28,7 @@ COLUMNS = ("total_return_pct", "sharpe", "max_drawdown_pct", "round_trips", "win
 """Figures that are shown beside the objective."""
 
 
-def write_sweep(path: Path, done: SweepResult, facts: Mapping[str, Any], title: str, belief: str = "") -> None:
+def write_sweep(path: Path, title: str, done: SweepResult, facts: Mapping[str, Any], belief: str = "") -> None:
     """Write the page of a sweep.
 
     Parameters
@@ -46,35 +41,32 @@ def write_sweep(path: Path, done: SweepResult, facts: Mapping[str, Any], title: 
     ------
     StateError : the file cannot be written.
     """
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("torghut_core.research.sweeps").joinpath("sweep.html").read_text(encoding="utf-8")
-    )
     best, label, unit = done.best, FIGURES[done.objective.name].label, FIGURES[done.objective.name].unit
     columns = [done.objective.name, *(name for name in COLUMNS if name != done.objective.name)]
     counts = done.outcomes
     lacking = counts["invalid"] + counts["failed"]
-    page = template.render(
+    paths = [axis.path for axis in done.axes]
+    write_document(
+        path,
+        "sweep.html",
+        scripts=("sweep.js",),
+        data=_data(done, best, f"{label}, {unit}" if unit in ("%", "bps", "days", "s") else label) if best else None,
         title=title,
         subtitle=f"{len(done.trials):,} of {done.total:,} sets, {done.way}",
         cards=_cards(done, best, label),
         belief=belief,
         objective=label,
         order="lowest" if done.objective.is_minimized else "highest",
-        paths=[axis.path for axis in done.axes],
+        paths=paths,
+        numbered=list(enumerate(paths)),
         columns=[FIGURES[name].label for name in columns],
         best=[_row(trial, done, columns) for trial in best[:_BEST]],
         count=len(best),
         drawn_note=f"{min(len(best), _LINES):,} of {len(best):,} sets",
         reasons=list(done.reasons.items())[:_BEST],
         reason_note=f"{lacking:,}: {counts['invalid']:,} invalid, {counts['failed']:,} failed",
-        facts=[(name.replace("_", " "), _text(value)) for name, value in facts.items()],
-        data=_data(done, best, f"{label}, {unit}" if unit in ("%", "bps", "days", "s") else label),
-        plotly=Markup(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),  # noqa: S704 - plotly's own script, out of its wheel
+        facts={name.replace("_", " "): _text(value) for name, value in facts.items()},
     )
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise StateError(f"{path}: {error.strerror} (make room, and give the same command again)") from error
 
 
 def _text(value: Any) -> str:
@@ -83,19 +75,19 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _cards(done: SweepResult, best: list[Trial], label: str) -> list[tuple[str, str, str]]:
+def _cards(done: SweepResult, best: list[Trial], label: str) -> list[Card]:
     name = done.objective.name
     values = np.array([trial.figures[name] for trial in best])
     gains = [trial.figures["total_return_pct"] for trial in done.trials if trial.figures]
     won = sum(gain > 0 for gain in gains)
     counts = done.outcomes
     return [
-        ("Best", figure_text(name, values[0]) if len(values) else "none", f"{label}, of {len(best):,} sets"),
-        ("Median", figure_text(name, float(np.median(values))) if len(values) else "none", label),
-        ("Sets with a gain", f"{100 * won / len(gains):.0f} %" if gains else "none", f"{won:,} of {len(gains):,}"),
-        ("Tried", f"{len(done.trials):,}", f"of {done.total:,}"),
-        ("Invalid", f"{counts['invalid']:,}", "refused by the catalog"),
-        ("Failed", f"{counts['failed']:,}", "raised, or its process died"),
+        Card("Best", figure_text(name, values[0]) if len(values) else "none", f"{label}, of {len(best):,} sets"),
+        Card("Median", figure_text(name, float(np.median(values))) if len(values) else "none", label),
+        Card("Sets with a gain", f"{100 * won / len(gains):.0f} %" if gains else "none", f"{won:,} of {len(gains):,}"),
+        Card("Tried", f"{len(done.trials):,}", f"of {done.total:,}"),
+        Card("Invalid", f"{counts['invalid']:,}", "refused by the catalog"),
+        Card("Failed", f"{counts['failed']:,}", "raised, or its process died"),
     ]
 
 
@@ -110,7 +102,7 @@ def _data(done: SweepResult, best: list[Trial], label: str) -> dict[str, Any]:
     for axis in done.axes:
         order = sorted(axis.values, key=_rank)
         place = {value_text(value): number for number, value in enumerate(order)}
-        places.append([place[value_text(trial.params[axis.path])] for trial in best])
+        places.append(np.array([place[value_text(trial.params[axis.path])] for trial in best]))
         axes.append({"path": axis.path, "values": list(place)})
     most = _LINES // 2
     rest = np.linspace(most, len(best) - 1, min(most, len(best) - most)) if len(best) > most else np.empty(0)
@@ -119,8 +111,8 @@ def _data(done: SweepResult, best: list[Trial], label: str) -> dict[str, Any]:
         "lower": done.objective.is_minimized,
         "axes": axes,
         "places": places,
-        "values": [float(f"{trial.figures[done.objective.name]:.6g}") for trial in best],
-        "lines": [*range(min(most, len(best))), *rest.astype(int).tolist()],
+        "values": np.array([float(f"{trial.figures[done.objective.name]:.6g}") for trial in best]),
+        "lines": np.append(np.arange(min(most, len(best))), rest.astype(int)),
     }
 
 

@@ -7,7 +7,6 @@ const SINGLE_MARKS = 400;   // with more fills in view, those of a bar are drawn
 
 (async () => {
   const data = await unpack();
-  listenForColors();
   for (const part of document.querySelectorAll(".scripted")) part.hidden = false;
   if (data.account) drawAccount(data);
   if (data.rolling) drawRolling(data.rolling);
@@ -211,12 +210,7 @@ function drawMarket(data) {
     const shown = OVERLAYS.filter(([name, title]) => title && state.shown.has(name.slice(0, 3)) && own.indicators[name]);
     say([moment(time[k]), ...["open", "high", "low", "close"].map(price), ["volume", plain(own.volume()[k])],
       ...shown.map(([name, title]) => [title, written(own.indicators[name]()[k], decimals)])]);
-    const found = at.point ? marks.near(at.point) : null;
-    tip.hidden = !found;
-    if (!found) return;
-    tip.replaceChildren(...found.map(line => element("div", {}, line)));
-    tip.style.left = `${Math.min(at.point.x + 16, Math.max(0, place.clientWidth - 330))}px`;
-    tip.style.top = `${Math.max(4, Math.min(at.point.y + 12, place.clientHeight - 130))}px`;
+    showTip(place, tip, at.point, at.point ? marks.near(at.point) : null);
   };
   chart.subscribeCrosshairMove(show);
   marks.said = text => { if (marked.textContent !== text) marked.textContent = text; };

@@ -1,5 +1,5 @@
 "use strict";
-// What every document needs: its packed numbers, its colours, charts that work by keyboard, and a few words in HTML.
+// What every document has: its packed numbers, its colours and the choice of them, and a few words in HTML.
 
 const WIDTHS = {i1: Int8Array, i2: Int16Array, i4: Int32Array, f8: Float64Array};
 const MISSING = {i1: -(2 ** 7), i2: -(2 ** 15), i4: -(2 ** 31)};
@@ -93,7 +93,9 @@ function repaint() {
   for (const paint of painters) paint();
 }
 
-function listenForColors() {
+// The choice of colours; print is light
+
+{
   const root = document.documentElement;
   const choice = document.querySelector(".theme");
   choice.hidden = false;
@@ -106,100 +108,17 @@ function listenForColors() {
     });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-  addEventListener("beforeprint", () => { root.dataset.theme = "light"; repaint(); printCharts(); });
-  addEventListener("afterprint", () => { root.dataset.theme = choice.querySelector(":checked").value; unprintCharts(); repaint(); });
+  addEventListener("beforeprint", () => { root.dataset.theme = "light"; repaint(); });
+  addEventListener("afterprint", () => { root.dataset.theme = choice.querySelector(":checked").value; repaint(); });
 }
 
-// Charts
-
-const charts = [];
-
-/** Put a picture of each chart in its place: what is printed is not painted anew. */
-function printCharts() {
-  for (const [chart, place] of charts) {
-    if (place.hidden) continue;
-    const picture = chart.takeScreenshot();
-    picture.className = "paper";
-    place.append(picture);
-  }
-}
-
-function unprintCharts() {
-  for (const picture of document.querySelectorAll("canvas.paper")) picture.remove();
-}
-
-/** Make a chart in an element that has a height. Times are seconds of UTC. */
-function makeChart(place, {decimals = 2, hasSeconds = false, ...options} = {}) {
-  const chart = LightweightCharts.createChart(place, {
-    autoSize: true,
-    rightPriceScale: {minimumWidth: 88, borderVisible: false, ...options.rightPriceScale},
-    timeScale: {timeVisible: true, secondsVisible: hasSeconds, borderVisible: false, minBarSpacing: 0.02, fixLeftEdge: true, fixRightEdge: true, lockVisibleTimeRangeOnResize: true, ...options.timeScale},
-    handleScroll: {mouseWheel: false, vertTouchDrag: false},
-    handleScale: {mouseWheel: false, axisPressedMouseMove: {time: true, price: true}},
-    localization: {locale: "en-US", priceFormatter: value => written(value, decimals), timeFormatter: time => moment(time * 1000)},
-  });
-  painted(() => chart.applyOptions({
-    layout: {background: {type: "solid", color: color("panel")}, textColor: color("soft"), fontFamily: getComputedStyle(document.body).fontFamily, fontSize: 12},
-    grid: {vertLines: {color: color("grid")}, horzLines: {color: color("grid")}},
-    crosshair: {mode: 0, vertLine: {color: color("soft", 0.6), labelBackgroundColor: color("soft")}, horzLine: {color: color("soft", 0.6), labelBackgroundColor: color("soft")}},
-  }));
-  charts.push([chart, place]);
-  // The wheel moves the page until a chart is chosen: by a click, or by the tabulator.
-  place.addEventListener("focus", () => chart.applyOptions({handleScroll: {mouseWheel: true}, handleScale: {mouseWheel: true}}));
-  place.addEventListener("blur", () => chart.applyOptions({handleScroll: {mouseWheel: false}, handleScale: {mouseWheel: false}}));
-  place.addEventListener("pointerdown", () => place.focus({preventScroll: true}));
-  place.addEventListener("keydown", event => {
-    const scale = chart.timeScale(), range = scale.getVisibleLogicalRange();
-    if (!range || event.ctrlKey || event.metaKey || event.altKey) return;
-    const width = range.to - range.from, middle = (range.to + range.from) / 2;
-    const to = {
-      ArrowLeft: () => [range.from - width / 8, range.to - width / 8],
-      ArrowRight: () => [range.from + width / 8, range.to + width / 8],
-      "+": () => [middle - width / 3, middle + width / 3],
-      "=": () => [middle - width / 3, middle + width / 3],
-      "-": () => [middle - width * 0.75, middle + width * 0.75],
-    }[event.key]?.();
-    if (to) scale.setVisibleLogicalRange({from: to[0], to: to[1]});
-    else if (event.key === "0") scale.fitContent();
-    else return;
-    event.preventDefault();
-  });
-  return chart;
-}
-
-/** Let charts with the same times move together, and show the crosshair at the same time. */
-function together(panes) {
-  let moving = false;
-  for (const {chart} of panes) {
-    chart.timeScale().subscribeVisibleLogicalRangeChange(range => {
-      if (moving || !range) return;
-      moving = true;
-      for (const other of panes) if (other.chart !== chart) other.chart.timeScale().setVisibleLogicalRange(range);
-      moving = false;
-    });
-    chart.subscribeCrosshairMove(at => {
-      if (moving) return;
-      moving = true;
-      for (const other of panes) {
-        if (other.chart === chart) continue;
-        if (at.time === undefined || !at.point) other.chart.clearCrosshairPosition();
-        else other.chart.setCrosshairPosition(NaN, at.time, other.series);
-      }
-      moving = false;
-    });
-  }
-}
-
-/** Points of a line; where there is no value the line has a hole. */
-function points(time, values) {
-  return Array.from(time, (ms, k) => Number.isFinite(values[k]) ? {time: ms / 1000, value: values[k]} : {time: ms / 1000});
-}
-
-/** A line of text over a chart: parts are [name, text] or text. */
-function legendOf(place) {
-  const legend = place.appendChild(element("div", {class: "legend"}));
-  return parts => legend.replaceChildren(...parts.flatMap(part =>
-    Array.isArray(part) ? [`${part[0]} `, element("b", {}, part[1]), "  "] : [`${part}  `]));
+/** Show lines of text beside a point of a place, within it; without lines nothing. */
+function showTip(place, tip, at, lines) {
+  tip.hidden = !lines;
+  if (!lines) return;
+  tip.replaceChildren(...lines.map(line => element("div", {}, line)));
+  tip.style.left = `${Math.min(at.x + 16, Math.max(0, place.clientWidth - 330))}px`;
+  tip.style.top = `${Math.max(4, Math.min(at.y + 12, place.clientHeight - 130))}px`;
 }
 
 function fail(error) {
