@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from threading import RLock
 from typing import Any
 
 import msgspec
 
 from torghut_core.audit.records import OF_ORDER, RowsQuery, position_of
-from torghut_core.audit.rows import DONE, KEYS, MOMENTS, NUMBERED, Changes, Key, Record, Row
+from torghut_core.audit.rows import DONE, KEYS, MOMENTS, NUMBERED, Changes, Key, Record, Row, write_out
 from torghut_core.audit.store import AuditStore
 from torghut_core.model.trading import Position
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
@@ -65,25 +66,32 @@ class MemoryAuditStore(AuditStore):
         table, after, since = query.table, query.after, query.since
         with self._folded():
             found = self._select(table, **query.equal)
-        if table not in NUMBERED:
-            found.sort(key=lambda row: [row[column] for column in KEYS[table]])
-        if query.newest_first:
-            found.reverse()
-        if after:
-            found = [row for row in found if (row["id"] < after if query.newest_first else row["id"] > after)]
-        if since is not None:
-            found = [row for row in found if row[MOMENTS[table]] >= since]
-        return [dict(row) for row in found[: query.limit]]
+            if table not in NUMBERED:
+                found.sort(key=lambda row: [row[column] for column in KEYS[table]])
+            if query.newest_first:
+                found.reverse()
+            if after:
+                found = [row for row in found if (row["id"] < after if query.newest_first else row["id"] > after)]
+            if since is not None:
+                found = [row for row in found if row[MOMENTS[table]] >= since]
+            found = found[: query.limit]
+            if table == "trade_decisions":
+                for row in found:
+                    write_out(row)
+            return [dict(row) for row in found]
 
     def _fills(self, query: RowsQuery, of_order: dict[str, str]) -> list[Row]:
         """See `Records._fills`."""
         with self._reading:
-            events = self._read(msgspec.structs.replace(query, limit=None))
-            orders = {row["id"]: row for row in self._read(RowsQuery("executions", equal=dict(of_order)))}
-        found = [event for event in events if event["execution_id"] in orders]
-        return [
-            event | {name: orders[event["execution_id"]][name] for name in OF_ORDER} for event in found[: query.limit]
-        ]
+            found = self._read(msgspec.structs.replace(query, limit=None))
+            orders = self._tables["executions"]
+            for event in found:
+                order = orders[event["account"], event["client_order_id"]]
+                for name in OF_ORDER:
+                    event[name] = order[name]
+        if of_order:
+            found = [event for event in found if all(event[name] == value for name, value in of_order.items())]
+        return found[: query.limit]
 
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
         """See `Records.decisions_called`."""
@@ -95,6 +103,12 @@ class MemoryAuditStore(AuditStore):
                 if row[name].startswith(text)
             }
         return sorted(called)[:limit]
+
+    def rationales(self, account_label: str) -> dict[str, str]:
+        """See `Records.rationales`."""
+        with self._folded():
+            found = self._select("trade_decisions", account=account_label)
+            return {row["decision_hash"]: row["rationale"] for row in found}
 
     def replacements(self, account_label: str, client_order_id: str) -> list[Row]:
         """See `Records.replacements`."""
@@ -147,4 +161,8 @@ class MemoryAuditStore(AuditStore):
             candidates = [] if row is None else [row]
         else:
             candidates = list(rows.values())
-        return [row for row in candidates if all(row[name] == value for name, value in equal.items())]
+        if not equal:
+            return candidates
+        of = itemgetter(*equal)
+        wanted = of(equal)
+        return [row for row in candidates if of(row) == wanted]

@@ -158,6 +158,10 @@ class Records(ABC):
         """Account and hash of decisions whose hash, or whose order's id, begins with `text`; at most `limit`."""
 
     @abstractmethod
+    def rationales(self, account_label: str) -> dict[str, str]:
+        """Why each decision of an account was made, by its hash."""
+
+    @abstractmethod
     def replacements(self, account_label: str, client_order_id: str) -> list[Row]:
         """Decisions to give an order other terms, denied ones too, in order."""
 

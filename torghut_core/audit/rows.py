@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from math import isfinite
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -134,6 +134,21 @@ def struct_json(struct: msgspec.Struct) -> bytes:
         return _ENCODER.encode(plain(msgspec.to_builtins(struct, enc_hook=clean_text)))
 
 
+class Unwritten(NamedTuple):
+    """The value of a column as it was recorded, and what makes plain values of it: to be called where it is read."""
+
+    make: Callable[[Any], Any]
+    recorded: Any
+
+
+def write_out(row: Row) -> None:
+    """Make plain values of what a row of ``trade_decisions`` has as it was recorded, in place."""
+    for name in ("verdicts", "signal", "inputs"):
+        value = row[name]
+        if type(value) is Unwritten:
+            row[name] = value.make(value.recorded)
+
+
 class Changes:
     """The rows that one commit writes: the last version of each, inserts and updates apart.
 
@@ -216,7 +231,10 @@ class Changes:
             there.update(row)
 
     def versions(self, seq: int) -> Iterator[tuple[int, Action, str, Row]]:
-        """Each row with the number of its log entry, counting from `seq` + 1; a new row's `id` is that number."""
+        """Each row with the number of its log entry, counting from `seq` + 1; a new row's `id` is that number.
+
+        A decision may have values that are `Unwritten`, see `write_out`.
+        """
         for table, rows in self._rows.items():
             if table == "execution_events":  # its orders are in this commit too, and have their numbers by now
                 orders = self._rows["executions"]
@@ -305,11 +323,11 @@ def _fold_decision(
             "decision_hash": decision.decision_hash,
             "generation": decision.generation,
             "status": "denied" if is_denied(decision, verdicts, intent) else "allowed",
-            "verdicts": _verdicts(verdicts),
-            "signal": _signal(signal),
+            "verdicts": Unwritten(_verdicts, verdicts),
+            "signal": Unwritten(_signal, signal),
             "created_at": at,
             "executed_at": None,
-            "inputs": None if inputs is None else json_value(struct_json(inputs)),
+            "inputs": None if inputs is None else Unwritten(_inputs, inputs),
         },
     )
     if intent is not None:
@@ -340,6 +358,10 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Any:
     except TypeError:  # a rule's own type of value: its text will do
         fields = [msgspec.structs.asdict(verdict) for verdict in verdicts]
         return [{name: None if value is None else clean_text(value) for name, value in row.items()} for row in fields]
+
+
+def _inputs(inputs: msgspec.Struct) -> Any:
+    return json_value(struct_json(inputs))
 
 
 def _signal(signal: Row) -> Row:

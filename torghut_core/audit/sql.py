@@ -47,7 +47,7 @@ from torghut_core.audit.chain import (
 )
 from torghut_core.audit.database import WAL_PAGES, audit_engine, explained, place, prepare, reading, writing
 from torghut_core.audit.records import OF_ORDER, RowsQuery, position_of
-from torghut_core.audit.rows import DONE, KEYS, MOMENTS, NUMBERED, SETTLED, Action, Changes, Key, Row
+from torghut_core.audit.rows import DONE, KEYS, MOMENTS, NUMBERED, SETTLED, Action, Changes, Key, Row, write_out
 from torghut_core.audit.store import AuditStore
 from torghut_core.audit.tables import (
     COVERED,
@@ -255,6 +255,8 @@ class SqlAuditStore(AuditStore):
         batches: dict[tuple[str, Action], list[Stored]] = {}
         log: list[Stored] = []
         for seq, action, table, row in changes.versions(head.seq):
+            if table == trade_decisions.name:
+                write_out(row)
             writer = self._writers[table]
             stored = writer.stored(row)
             content = stored[1:] if "id" in row else stored
@@ -370,6 +372,13 @@ class SqlAuditStore(AuditStore):
         with reading(self._engine) as connection:
             rows = connection.execute(called.order_by("account", "decision_hash").limit(limit))
             return [(account, decision_hash) for account, decision_hash in rows]
+
+    def rationales(self, account_label: str) -> dict[str, str]:
+        """See `Records.rationales`."""
+        columns = trade_decisions.c
+        chosen = select(columns.decision_hash, columns.rationale).where(columns.account == account_label)
+        with reading(self._engine) as connection:
+            return {row.decision_hash: row.rationale for row in connection.execute(chosen)}
 
     def replacements(self, account_label: str, client_order_id: str) -> list[Row]:
         """See `Records.replacements`."""

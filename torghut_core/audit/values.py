@@ -99,7 +99,7 @@ def clean_text(text: object) -> str:
     >>> clean_text("cross\x00ed"), clean_text("\ud800")
     ('cross�ed', '?')
     """
-    clean = str(text)
+    clean = text if type(text) is str else str(text)
     if not clean.isascii():
         clean = clean.encode("utf-8", "replace").decode()
     return clean.replace("\x00", "\N{REPLACEMENT CHARACTER}")

@@ -127,12 +127,12 @@ class Backtest:
 
     @cached_property
     def _fills(self) -> list[Row]:
-        because = {row["decision_hash"]: row["rationale"] for row in self.audit.decisions(self.account)}
+        because = self.audit.rationales(self.account)
         made = {row["client_order_id"]: row["reason"] for row in self.audit.orders(self.account, decision_hash="")}
-        return [
-            fill | {"because": because.get(fill["decision_hash"]) or made.get(fill["client_order_id"], "")}
-            for fill in self.audit.fills(self.account)
-        ]
+        fills = self.audit.fills(self.account)
+        for fill in fills:
+            fill["because"] = because.get(fill["decision_hash"]) or made.get(fill["client_order_id"], "")
+        return [*fills]
 
     def interest(self) -> Sequence[Row]:
         """The interest in order of time: `at`, `symbol` ("" for borrowed money) and the amount, `fees`."""

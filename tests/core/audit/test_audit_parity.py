@@ -112,6 +112,7 @@ def answers(store):
         "tables": tables,
         "explained": [find_decision(store, row["decision_hash"]) for row in decisions],
         "called": store.decisions_called("tg-", 100),
+        "rationales": [store.rationales(account) for account in ("paper-1", "paper-2", "none")],
         "fills": store.fills(),
         "filtered": [
             store.fills("paper-1", symbol=row["symbol"], strategy_id=row["strategy_id"], newest_first=True, limit=2)
