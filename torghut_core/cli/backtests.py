@@ -79,13 +79,15 @@ def backtest(
     The run is added to the ledger (`torghut experiments`).
     """
     from torghut_core.cli.render import progress
+    from torghut_core.installation.state_directory import StateDirectory
     from torghut_core.research.experiments import new_run_id, tried
     from torghut_core.research.pages.documents import charts_script
     from torghut_core.research.run_folder import check_free, experiment_of, save_backtest, summary
     from torghut_core.research.study import open_study
 
     path, run_id = catalog_path(catalog), new_run_id("backtest")
-    folder = out or state / "backtests" / run_id
+    kept = StateDirectory(state).path
+    folder = out or kept / "backtests" / run_id
     check_free(folder)
     charts_script()  # what is not installed is said before anything is run
     study = open_study(

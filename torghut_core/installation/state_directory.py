@@ -9,12 +9,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from torghut_core.errors import StateError
+from torghut_core.errors import InputError, StateError
 from torghut_core.files import open_file, open_lock
 
 
 class StateDirectory:
     """A directory with ``audit.db``, ``signals/``, ``control.json`` and a lock against a second process.
+
+    Raises
+    ------
+    InputError : its path has a ``?``, which ends the path in an address of a database: the audit would be elsewhere.
 
     Examples
     --------
@@ -26,6 +30,8 @@ class StateDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if "?" in str(path):
+            raise InputError(f"state directory {path}: its path may have no ? (give another --state)")
         self.owner = ""
         self.owned_since = 0
         self._lock: int | None = None
