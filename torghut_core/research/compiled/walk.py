@@ -30,6 +30,7 @@ STOPS = (
     "an amount of money meets a limit to the last digits",
     "an exit that closes a position takes back an open entry",
     "what is protected is added to, or sold in parts",
+    "the legs that protect a short position hold buying power that another order needs",
     "another strategy of the account holds what an exit would close",
     "an order found no session of its calendar",
     "too many orders are open at a time",
@@ -37,7 +38,7 @@ STOPS = (
     "more fills than there is room for",
 )
 """Why the walk stopped, by number; the first is that it did not."""
-DONE, BUSY, TIGHT, OPPOSED, UNEVEN, SHARED, SHUT, CROWDED, OVER, FULL = range(len(STOPS))
+DONE, BUSY, TIGHT, OPPOSED, UNEVEN, HELD, SHARED, SHUT, CROWDED, OVER, FULL = range(len(STOPS))
 
 HAS_PRICE, IS_FRESH, IS_SANE = 1, 2, 4
 """Bits of a row: its close is a number, it is fresh, and near the prices before it."""
@@ -572,6 +573,10 @@ def walk(
         if left == 0:
             counts[N_DENIED] += 1
             continue
+        if len(protection) and left > closable:
+            for each in range(strategies * symbols):
+                if protects[each] and position[each] < 0:
+                    return HELD, 0.0, 0.0
         # What the rules leave of it, and then the kernel's last check.
         multiplier, margin = costs[symbol, 0], costs[symbol, 1]
         power, bound = cash - reserved, np.inf

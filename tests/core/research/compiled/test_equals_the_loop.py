@@ -246,6 +246,19 @@ def test_a_leg_that_the_loop_refuses_needs_the_loop(host, tmp_path):
 
 BOUNDED = {"per_unit": "0.01", "minimum": "0.35", "maximum": "5", "maximum_bps": "50"}
 BANDS = {"levels": [0.0, 1.0], "stop": 0.01, "profit": 0.01}
+
+
+def test_legs_of_a_short_position_hold_buying_power(host, tmp_path):
+    """What is left for another order then is the loop's to say; a set without such legs is compiled."""
+    tape = tmp_path / "tape.parquet"
+    write(tape, 126, ["BTC/USD", "ES", "SPY"], 5, 0.0)
+    for legs, reason in (({"stop": 0.001}, "hold buying power"), ({}, "")):
+        entries = [({"seed": 17, "levels": [10.0, -1.0], "changes": 1, **legs}, {}, {"BTC/USD", "ES", "SPY"})]
+        ours = compare(host, catalog_of(tape, {"cash": "2500"}, {}, entries, []), may_short=True)
+        assert reason in ours.needs_loop
+        assert bool(ours.needs_loop) == bool(reason)
+
+
 STORIES = {
     "from long to short and back": ([({"levels": [1.0, -1.0, 0.0]}, {}, ["ES"])], [], {}),
     "stops and take-profits": ([({**BANDS, "changes": 1}, {}, ["ES", "SPY"])], [], {}),
