@@ -155,6 +155,17 @@ def test_nothing_is_started_without_the_phrase(folder):
     assert process.returncode == 2
 
 
+def test_a_folder_that_no_run_has_made_is_left_alone(folder):
+    """The day fails with the reason of its process, and nothing is removed."""
+    kept = folder / "runs-days" / "sim-20260105-1" / "state" / "real.db"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    code, (report,) = days(manifest(folder), "2026-01-05", "2026-01-05", "--confirm", PHRASE)
+    assert (code, report["status"]) == (1, "failed")
+    assert "is not the folder of a simulation" in report["reason"]
+    assert kept.exists()
+
+
 @pytest.mark.proof
 def test_days_are_run_torn_down_and_registered(folder):
     """Two at a time; each day has its report, the registry all of them, and the same command runs none of them again."""

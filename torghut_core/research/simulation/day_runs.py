@@ -18,7 +18,7 @@ from torghut_core.research.simulation.isolation import CONFIRMATION
 from torghut_core.research.simulation.plan import Plan
 from torghut_core.research.simulation.processes import POLL_S, Child
 from torghut_core.research.simulation.report import REPORT, read_report
-from torghut_core.research.simulation.run import RunState, alone, teardown
+from torghut_core.research.simulation.run import STATE, RunState, alone, teardown
 from torghut_core.timestamps import SYSTEM_CLOCK, format_timestamp
 
 DAY_SCHEMA = "torghut.day-report.v1"
@@ -173,7 +173,9 @@ def _status(plan: Plan, result: dict[str, Any] | None, child: Child) -> tuple[st
 
 
 def _torn_down(plan: Plan) -> tuple[list[str], str]:
-    """What was removed; and what has to be done by hand, "" where that is nothing."""
+    """What was removed; and what has to be done by hand, "" where that is nothing. A folder that no run has made is left alone."""
+    if not (plan.folder / STATE).is_file():
+        return [], ""
     left = ""
     for attempt in range(TEARDOWNS):
         if attempt:
