@@ -130,6 +130,76 @@ def test_daily_bars_of_yahoo(imported):
     assert rows[0]["open"] == pytest.approx(370 * 371 / 372)
 
 
+YFINANCE = """\
+Price,Close,High,Low,Open,Volume
+Ticker,AAPL,AAPL,AAPL,AAPL,AAPL
+Date,,,,,
+2024-01-02,183.9,186.5,182.0,185.2,82488700
+2024-01-03,182.5,184.0,181.6,182.4,58414500
+"""
+
+
+def test_three_heading_rows_of_yfinance(imported):
+    """Prices are those of their columns, in whichever order, and the row of tickers has the symbol: the file's name has no part in it."""
+    done, rows = imported({"prices.csv": YFINANCE}, zone="America/New_York")
+    assert (done.timeframe, done.symbols, done.read, done.left_out) == ("1Day", {"AAPL": 2}, 2, [])
+    assert {**rows[0]}.items() >= {"open": 185.2, "high": 186.5, "low": 182.0, "close": 183.9}.items()
+    assert (rows[0]["event_ts"], rows[0]["volume"]) == ("2024-01-02T05:00:00Z", 82488700)
+    assert any("prices are adjusted" in guess for guess in done.guesses)
+    _, named = imported({"MSFT.csv": YFINANCE}, zone="America/New_York", symbol="APPLE")
+    assert {row["symbol"] for row in named} == {"APPLE"}
+
+
+@pytest.mark.parametrize("is_by_ticker", [False, True])
+@pytest.mark.parametrize("is_named", [False, True])
+def test_each_ticker_of_yfinance_is_a_series(imported, is_by_ticker, is_named):
+    """Columns go to the ticker above or below them; a day on which one has no values has no bar of it, and that is said."""
+    prices = [
+        "Price" * is_named,
+        "Adj Close",
+        "Adj Close",
+        *[each for each in ("Close", "High", "Low", "Open", "Volume") for _ in range(2)],
+    ]
+    tickers = ["Ticker" * is_named, *["AAPL", "BTC-USD"] * 6]
+    heads = [prices, tickers, ["Date", *[""] * 12]]
+    if is_by_ticker:
+        heads[:2] = heads[1::-1]
+    text = (
+        "\n".join(map(",".join, heads))
+        + """
+2024-01-04,1,39,2,40,3,50,1,30,1.5,35,10,20
+2024-01-05,1,39,2,41,3,50,1,30,1.5,35,10,20
+2024-01-06,,41,,42,,50,,30,,35,,20
+2024-01-08,1,43,2.5,44,3,50,1,30,1.5,35,10,20
+"""
+    )
+    done, rows = imported({"prices.csv": text}, zone="UTC")
+    closes = [(row["symbol"], row["event_ts"][8:10], row["close"]) for row in rows]
+    assert sorted(closes) == [
+        ("AAPL", "04", 2), ("AAPL", "05", 2), ("AAPL", "08", 2.5),
+        ("BTC/USD", "04", 40), ("BTC/USD", "05", 41), ("BTC/USD", "06", 42), ("BTC/USD", "08", 44),
+    ]  # fmt: skip
+    assert "1 bars are missing of one of the tickers: their fields are empty" in done.notes
+    with pytest.raises(InputError, match="has 2 tickers, and --symbol names one"):
+        imported({"prices.csv": text}, zone="UTC", symbol="AAPL")
+    with pytest.raises(InputError, match="line 6: open is missing"):
+        imported({"prices.csv": text.replace("-06,,41,,42", "-06,,41,7,42")}, zone="UTC")
+
+
+def test_one_heading_row_beside_those_of_yfinance(imported):
+    """The same columns under one row, and a column of tickers, are read as any other file."""
+    flat = "Date" + YFINANCE.replace("Ticker,AAPL,AAPL,AAPL,AAPL,AAPL\nDate,,,,,\n", "").removeprefix("Price")
+    done, rows = imported({"AAPL.csv": flat}, zone="UTC")
+    assert (done.symbols, rows[0]["open"]) == ({"AAPL": 2}, 185.2)
+    long = csv(
+        *(f"{symbol},2024-01-0{day},{GOOD}" for symbol in ("A", "B") for day in (2, 3)), header=f"Ticker,{HEADER}"
+    )
+    done, _ = imported({"prices.csv": long}, zone="UTC")
+    assert done.symbols == {"A": 2, "B": 2}
+    with pytest.raises(InputError, match="line 6: open is missing"):
+        imported({"prices.csv": f"{YFINANCE}2024-01-04,,,,,\n"}, zone="UTC")
+
+
 def test_alpaca_csv_and_json_are_the_same_bars(imported):
     """The frame that alpaca-py writes, and the answers of the API, of several symbols."""
     frame = csv(

@@ -102,6 +102,7 @@ class Lines:
     Attributes
     ----------
     cells : of the first line that is neither a remark nor a title.
+    heads : of that line and the two after it, as far as they are there.
     delimiter : what parts fields.
     """
 
@@ -116,17 +117,19 @@ class Lines:
             lines.pop()
         self.delimiter = _delimiter(lines)
         self._first = self._first_line(lines)
-        self.cells = self._split(lines[self._first])
+        self.heads = [self._split(line) for line in lines[self._first : self._first + 3]]
+        self.cells = self.heads[0]
 
-    def blocks(self, names: Sequence[str], *, is_headed: bool) -> Iterator[Block]:
+    def blocks(self, names: Sequence[str], *, heads: int) -> Iterator[Block]:
         """Yield the rows after the header, a block at a time.
 
         Parameters
         ----------
         names : of the columns; "" for one that is not read.
+        heads : lines that the header has.
         """
         line, rest = 1, b""
-        skipped = self._first + is_headed
+        skipped = self._first + heads
         with reading(self.member), _open(self.member) as file:
             for chunk in _decoded(file, BLOCK_BYTES):
                 head, newline, tail = chunk.rpartition(b"\n")

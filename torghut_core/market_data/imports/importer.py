@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from torghut_core.errors import InputError
 from torghut_core.market_data.imports.cells import NEVER, Times, Unclear, is_decimal_comma, numbers, text
 from torghut_core.market_data.imports.files import Block, Left, Lines, Member, Records, members, reading
-from torghut_core.market_data.imports.layouts import BINANCE_COLUMNS, Layout, header_names, recognize
+from torghut_core.market_data.imports.layouts import (
+    BINANCE_COLUMNS,
+    Layout,
+    header_names,
+    recognize,
+    recognize_ticker,
+    yfinance_columns,
+)
 from torghut_core.market_data.imports.staging import SCHEMAS, Staging, beside
 from torghut_core.model.market import (
     SYMBOL_PATTERN,
@@ -173,6 +180,11 @@ class _Import:
         is_json = Path(member.entry or member.path.name.removesuffix(".gz")).suffix.lower() == ".json"
         file: Lines | Records = Records(member) if is_json else Lines(member)
         given = self._options.columns
+        if isinstance(file, Lines) and not given and self._options.format in ("auto", "yahoo"):
+            tickers = yfinance_columns(file.heads)
+            if tickers:
+                self._take_tickers(member, file, tickers)
+                return
         layout = recognize(member.path, member.entry, file.cells, "generic" if is_json else self._options.format, given)
         names = (
             list(given)
@@ -187,24 +199,57 @@ class _Import:
                 "(name each, or leave the name of one not to take empty: --columns time,,open,high,low,close)"
             )
         layout = self._completed(member, layout)
+        self._begin(member, layout)
+        if isinstance(file, Records):
+            blocks = file.blocks([column for columns in layout.columns.values() for column in columns])
+        else:
+            self._leave_out(member, file.before())
+            blocks = file.blocks(self._chosen(layout, names), heads=int(layout.is_headed))
+        _File(self, member, layout, getattr(file, "delimiter", ","), self._options).take(blocks)
+
+    def _take_tickers(self, member: Member, file: Lines, tickers: dict[str, list[str]]) -> None:
+        """Add the rows of a file of yfinance: a series for each ticker."""
+        if self._options.symbol and len(tickers) > 1:
+            raise InputError(f"{member}: has {len(tickers)} tickers, and --symbol names one (leave it out)")
+        self._leave_out(member, file.before())
+        for ticker, names in tickers.items():
+            layout = self._completed(member, recognize_ticker(member.path, member.entry, ticker, names))
+            self._begin(member, layout)
+            blocks = file.blocks(self._chosen(layout, names), heads=len(file.heads))
+            if len(tickers) > 1:
+                blocks = self._with_values(blocks, names[0])
+            _File(self, member, layout, file.delimiter, self._options).take(blocks)
+
+    def _with_values(self, blocks: Iterator[Block], time: str) -> Iterator[Block]:
+        """Yield the rows that have more than a time: others are there for the sake of another ticker."""
+        for block in blocks:
+            is_row = np.zeros(len(block.places), np.bool_)
+            for name, column in block.columns.items():
+                if name != time:
+                    is_row |= np.from_dlpack(pc.binary_length(column)) > 0
+            if not is_row.all():
+                self.note(
+                    "bars are missing of one of the tickers: their fields are empty", int(np.count_nonzero(~is_row))
+                )
+            columns = {name: column.filter(pa.array(is_row)) for name, column in block.columns.items()}
+            yield Block(columns, block.places[is_row], block.left)
+
+    def _begin(self, member: Member, layout: Layout) -> None:
         if self._staging is None:
             self._staging = Staging(layout.kind, self._folder)
         elif self._staging.kind != layout.kind:
             raise InputError(
                 f"{member}: has {layout.kind}, the files before it {self._staging.kind} (import them apart)"
             )
-        self._files[str(member)] = 0
+        self._files.setdefault(str(member), 0)
+
+    def _chosen(self, layout: Layout, names: Sequence[str]) -> list[str]:
+        """Give the names of the columns to take, "" for others, and say which are not taken."""
         wanted = {column for columns in layout.columns.values() for column in columns}
-        chosen = [name if name in wanted else "" for name in names]
-        if isinstance(file, Records):
-            blocks = file.blocks(chosen)
-        else:
-            self._leave_out(member, file.before())
-            blocks = file.blocks(chosen, is_headed=layout.is_headed)
         ignored = [name for name in names if name and name not in wanted]
-        if ignored and not is_json:
+        if ignored:
             self._guesses[f"columns that are not taken: {', '.join(ignored)}"] += 1
-        _File(self, member, layout, getattr(file, "delimiter", ","), self._options).take(blocks)
+        return [name if name in wanted else "" for name in names]
 
     def _completed(self, member: Member, layout: Layout) -> Layout:
         """What is said of the file instead of what was concluded, and the guesses that are left."""

@@ -199,11 +199,62 @@ def _named(header: Sequence[str], where: str, *, is_headed: bool) -> Layout:
     )
 
 
+def yfinance_columns(heads: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Give the columns of each ticker, "" for those of others, where three lines are the header that yfinance writes; else nothing.
+
+    Parameters
+    ----------
+    heads : cells of the first three lines: names of prices and tickers, either first, then the name of the times alone.
+
+    Examples
+    --------
+    >>> yfinance_columns([["Price", "Close", "Close"], ["Ticker", "A", "B"], ["Date", "", ""]])
+    {'A': ['Date', 'Close', ''], 'B': ['Date', '', 'Close']}
+    """
+    if len(heads) < 3 or len({len(cells) for cells in heads}) > 1:
+        return {}
+    prices, tickers, (time, *rest) = heads
+    if plain_name(time) not in ("date", "datetime") or any(rest):
+        return {}
+    if "Close" not in prices:
+        prices, tickers = tickers, prices
+    if (
+        "Close" not in prices
+        or prices[0] not in ("Price", "")
+        or tickers[0] not in ("Ticker", "")
+        or not all(tickers[1:])
+    ):
+        return {}
+    return {
+        ticker: [time, *(name if each == ticker else "" for name, each in zip(prices[1:], tickers[1:], strict=True))]
+        for ticker in dict.fromkeys(tickers[1:])
+    }
+
+
+def recognize_ticker(path: PurePath, entry: str, ticker: str, names: Sequence[str]) -> Layout:
+    """Give the layout of one ticker's columns in a file of yfinance.
+
+    Raises
+    ------
+    InputError : they are no bars.
+    """
+    layout = _named(names, f"{path}:{entry}" if entry else str(path), is_headed=True)
+    symbol = _yahoo_symbol(ticker)
+    guesses = [f"symbol {symbol}: the row of tickers"]
+    if "adjusted_close" not in layout.columns:
+        guesses.append(
+            "prices are adjusted: yfinance does so where it gives no Adj Close (auto_adjust=False gives raw ones)"
+        )
+    return replace(layout, name="yahoo", symbol=symbol, guesses=(*layout.guesses, *guesses))
+
+
+def _yahoo_symbol(ticker: str) -> str:
+    pair = re.fullmatch(r"([A-Z0-9]{2,10})-(USD|EUR|GBP|JPY|USDT)", ticker.upper())
+    return ticker.upper() if pair is None else f"{pair[1]}/{pair[2]}"
+
+
 def _yahoo(layout: Layout, path: PurePath) -> Layout:
-    name = _stem(path).upper()
-    symbol, pair = name, re.fullmatch(r"([A-Z0-9]{2,10})-(USD|EUR|GBP|JPY|USDT)", name)
-    if pair is not None:
-        symbol = f"{pair[1]}/{pair[2]}"
+    symbol = _yahoo_symbol(_stem(path))
     if "symbol" in layout.columns or not re.fullmatch(r"[A-Z0-9.^=/-]{1,12}", symbol):
         return replace(layout, name="yahoo")
     guess = f"symbol {symbol}: the file's name (--symbol says another)"
