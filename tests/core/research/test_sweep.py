@@ -21,9 +21,12 @@ from torghut_core.research.experiments import Ledger
 from torghut_core.research.sweeps.files import folder_name, identity, keep
 from torghut_core.research.sweeps.results import Objective, run_sweep
 from torghut_core.research.sweeps.search import Axis, new_search
-from torghut_core.research.sweeps.sweep import OF_SLIPPAGE, Outcome, Task
+from torghut_core.research.sweeps.sweep import OF_SLIPPAGE, Outcome, Runner, Task
 from torghut_core.research.sweeps.table import open_table
-from torghut_core.timestamps import EARLIEST, LATEST
+from torghut_core.timestamps import EARLIEST, HOUR, LATEST, parse_timestamp
+
+BEGAN = parse_timestamp("2026-01-05T00:00:00Z")
+"""The start of the tape's first bar, ns."""
 
 
 @pytest.fixture(scope="module")
@@ -149,16 +152,33 @@ def test_each_trial_is_the_backtest_that_it_would_be_alone(place):
         assert trial.curve.equity.tolist() == alone.curve().equity.tolist()
 
 
-def test_compiled_code_gives_the_same_trials(place):
-    """Counts, curve and figures of a strategy that decides on columns are the loop's, but for slippage; nothing is skipped."""
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [(None, None), (200, None), (200, 500), (300, 300)],
+)
+def test_compiled_code_gives_the_same_trials(place, monkeypatch, since, until):
+    """Counts, curve and figures of a strategy that decides on columns are the loop's, but for slippage, in parts of a tape too."""
+    try_by_loop = Runner.trial
+
+    def by_loop(runner, task):
+        trial = try_by_loop(runner, task)
+        assert trial.outcome is Outcome.INVALID, "compiled code trades every set that is valid"
+        return trial
+
+    span = (
+        EARLIEST if since is None else BEGAN + since * HOUR,
+        LATEST if until is None else BEGAN + until * HOUR,
+    )
     (place / "catalog.yaml").write_text(COLUMNS)
     axes = "params.fast=3,8,200", "params.slow=20,40", "params.quantity=1.5,3", "params.stop=0,0.01"
     with opened(place, *axes) as sweep:
         sets = grid(sweep)
         assert sweep.way == "in compiled code, on 2 workers"
-        trials = list(sweep.evaluate(sets, has_curve=True))
-        loop = [sweep.runner.trial(Task(n, params, True, EARLIEST, LATEST)) for n, params in enumerate(sets)]
-    assert len({trial.counts.get("fills") for trial in trials}) > 3
+        loop = [sweep.runner.trial(Task(n, params, True, *span)) for n, params in enumerate(sets)]
+        monkeypatch.setattr(Runner, "trial", by_loop)
+        trials = list(sweep.evaluate(sets, has_curve=True, since=span[0], until=span[1]))
+    if until is None or until != since:
+        assert len({trial.counts.get("fills") for trial in trials}) > 3
     for trial, other in zip(trials, loop, strict=True):
         assert (trial.number, trial.params, trial.outcome, trial.reason) == (
             other.number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from functools import cached_property, partial
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -220,6 +220,7 @@ class Simulator:
         self._multipliers = {symbol: generation.instruments[symbol].multiplier for symbol in self.symbols}
         self._fills = np.zeros((FEW_FILLS, len(FILLS)), np.int64)
         self._fill_prices = np.zeros((FEW_FILLS, 3))
+        self._series: tuple[tuple[int, int], dict[str, BarSeries]] | None = None
 
     # What is the same for every set.
 
@@ -584,27 +585,20 @@ class Simulator:
             )
         return rows
 
-    @cached_property
-    def series(self) -> dict[str, BarSeries]:
+    def series(self, run: Run) -> dict[str, BarSeries]:
         """The bars of each symbol by which `curve` values the account."""
-        return series_of(self._tape, len(self._bars))
+        span = run.stop_bar, run.since
+        if self._series is None or self._series[0] != span:
+            self._series = span, series_of(self._tape, *span)
+        return self._series[1]
 
     def curve(self, run: Run) -> Curve:
         """Equity and drawdown over a run, as `Backtest.curve` gives them."""
-        series = self.series if run.stop_bar == len(self._bars) else series_of(self._tape, run.stop_bar)
-        series = {symbol: _ended_after(bars, run.since) for symbol, bars in series.items()}
-        return account_curve(float(self.starting_cash), series, self.fill_rows(run), self._multipliers)
+        return account_curve(float(self.starting_cash), self.series(run), self.fill_rows(run), self._multipliers)
 
     def round_trips(self, run: Run) -> list[RoundTrip]:
         """The positions of a run that were opened and closed again, as `Backtest.round_trips` gives them."""
         return round_trips(self.fill_rows(run), self._multipliers)
-
-
-def _ended_after(bars: BarSeries, since: int) -> BarSeries:
-    """The bars whose end is after a time, ns."""
-    kept = bars.event_ts + bars.step > since
-    prices = (bars.open, bars.high, bars.low, bars.close, bars.volume)
-    return bars if kept.all() else BarSeries(bars.step, bars.event_ts[kept], *[column[kept] for column in prices])
 
 
 def beside(*columns: NDArray[Any]) -> NDArray[Any]:

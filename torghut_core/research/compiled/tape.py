@@ -214,15 +214,16 @@ def frame_tables(tape: Tape, plan: FeaturePlan, frames: Collection[Frame]) -> di
     return tables
 
 
-def series_of(tape: Tape, stop: int) -> dict[str, BarSeries]:
+def series_of(tape: Tape, stop: int, since: int) -> dict[str, BarSeries]:
     """The bars of each symbol by which an account is valued afterwards, see `Backtest.curve`: the shortest, derived ones first.
 
-    `stop` is the number of bars of the tape that were read.
+    `stop` is the number of bars of the tape that were read; those that ended by `since`, ns, do not count.
     """
     bars = tape.derived if len(tape.derived) else tape.bars.rows(0, stop)
+    counts = bars.event_ts + bars.step > since
     found = {}
     for number, name in enumerate(tape.symbols.names):
-        own = np.flatnonzero(bars.symbol == number)
+        own = np.flatnonzero((bars.symbol == number) & counts)
         if len(own):
             step = int(bars.step[own].min())
             own = own[bars.step[own] == step]

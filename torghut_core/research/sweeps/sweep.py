@@ -276,17 +276,16 @@ class Compiled:
     def trial(self, task: Task) -> Trial:
         """Try a set; see `Runner.trial`."""
         simulator, params = self._simulator, task.params
-        if (task.since, task.until) != (EARLIEST, LATEST):
-            return self._runner.trial(task)
         try:
             with watched() as around, around():
-                run = simulator.run(self._runner.params(params))
+                run = simulator.run(self._runner.params(params), since=task.since, until=task.until)
         except Exception:  # the loop says what is wrong with it
             return self._runner.trial(task)
         if run.needs_loop:
             return self._runner.trial(task)
         rows = simulator.fill_rows(run)
-        curve = account_curve(float(simulator.starting_cash), simulator.series, rows, self._multipliers)
+        series = simulator.series(run)
+        curve = account_curve(float(simulator.starting_cash), series, rows, self._multipliers)
         notional = sum(self._instruments[row["symbol"]].notional(row["quantity"], row["price"]) for row in rows)
         traded = Traded(fills=len(rows), notional=float(notional), fees=float(sum(row["fee"] for row in rows)))
         found = figures(
@@ -294,7 +293,7 @@ class Compiled:
             curve.equity,
             float(simulator.starting_cash),
             days=trading_days(curve.event_ts, self._calendar),
-            trips=trip_arrays(round_trips(rows, self._multipliers), simulator.series),
+            trips=trip_arrays(round_trips(rows, self._multipliers), series),
             traded=traded,
             exposure=curve.exposure,
         )
