@@ -114,6 +114,20 @@ def test_from_nothing_to_a_wheel_that_trades_elsewhere(tmp_path):
     assert " passed" in printed
 
 
+def test_from_a_file_to_a_backtest(tmp_path):
+    """The block in an empty folder, but for its installation: an equity is traded by a catalog of twelve lines, and has its page."""
+    (block,) = (each for each in code_of(DOCS / "data.md", "sh") if "pip install" in each)
+    catalog = re.search(r"> acme.yaml <<'END'\n(.*?)^END$", block, re.MULTILINE | re.DOTALL)[1]
+    assert len(catalog.splitlines()) == 12
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    pasted = block.partition("pip install")[2].partition("\n")[2]
+    done = subprocess.run(["bash", "-e", "-s"], cwd=tmp_path, input=pasted, capture_output=True, text=True, check=True)
+    assert "715 bars of 1Day of ACME" in done.stdout
+    assert "11 orders, 11 fills" in done.stdout
+    assert "5 round trips in" in done.stdout
+    assert (tmp_path / "acme-backtest" / "page.html").exists()
+
+
 def commands(text):
     """The simple commands of a block, in words: without prompts, comments, assignments, pipes and redirections."""
     for line in text.replace("\\\n", " ").splitlines():
