@@ -161,11 +161,13 @@ def _described(run: Experiment) -> Iterator[tuple[str, Any]]:
     yield "to", format_timestamp(run.ended_at)
     yield "data", run.data_digest[:16]
     for number, tape in enumerate(run.data):
-        yield f"data.{number}", f"{Path(tape['path']).name}, {tape['bytes']:,} bytes, {tape['sha256'][:16]}"
+        name, digest = Path(str(tape.get("path", ""))).name, str(tape.get("sha256", ""))[:16]
+        yield f"data.{number}", f"{name}, {tape.get('bytes', 'unknown')} bytes, {digest}"
     yield "catalog", run.catalog_digest[:16]
     for plugin in run.code:
         made = " ".join(str(plugin.get(name) or "") for name in ("distribution", "version")).strip()
-        yield f"code.{plugin['kind']} {plugin['name']}", f"{made} {(plugin.get('code_digest') or '')[:16]}".strip()
+        named = f"{plugin.get('kind', '')} {plugin.get('name', '')}"
+        yield f"code.{named}", f"{made} {str(plugin.get('code_digest') or '')[:16]}".strip()
     yield from _flat("folds", {name: value for name, value in (run.folds or {}).items() if name != "figures"})
     yield "variants", run.variants
     yield "selection", run.selection

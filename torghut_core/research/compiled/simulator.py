@@ -83,7 +83,7 @@ class Fills(NamedTuple):
     ----------
     event_ts : starts of the bars that they were at, ns.
     strategy, symbol : numbers in `Simulator.strategies` and `Simulator.symbols`.
-    units : signed, bought or sold.
+    units : signed, bought or sold, in `walk.UNIT`.
     price, fee : quote currency.
     bar : numbers of the bars.
     basis, leg : what the price is made of (`walk`), and the price of the leg that filled, NaN for none.
@@ -93,7 +93,7 @@ class Fills(NamedTuple):
     event_ts: IntArray
     strategy: IntArray
     symbol: IntArray
-    units: FloatArray
+    units: IntArray
     price: FloatArray
     fee: FloatArray
     bar: IntArray
@@ -106,7 +106,7 @@ class Fills(NamedTuple):
         """Make them of what `walk` has filled, and of the starts of the bars."""
         bar, _, strategy, symbol, is_buy, units, basis, is_maker = table.T.copy()
         price, fee, leg = prices.T.copy()
-        signed = np.where(is_buy != 0, 1.0, -1.0) * (units / UNITS_OF_ONE)
+        signed = np.where(is_buy != 0, units, -units)
         return cls(starts[bar], strategy, symbol, signed, price, fee, bar, basis, leg, is_maker)
 
 
@@ -569,7 +569,7 @@ class Simulator:
                 price = money(self._prices.item((bar, 0))) * slip
                 if basis == AT_BETTER:
                     price = min(price, money(leg)) if is_buy else max(price, money(leg))
-            quantity = abs(money(units))
+            quantity = Decimal(abs(units)).scaleb(-9)
             notional = price * quantity * terms.multiplier
             owed = (fee.owed(side, notional, quantity, is_maker=bool(is_maker)) for fee in terms.fees)
             rows.append(

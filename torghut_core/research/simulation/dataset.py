@@ -107,16 +107,18 @@ async def _write(plan: Plan, source: Source, window: Window, session: Window) ->
     part = plan.dump.with_suffix(".part")
     with part.open("wb") as file:
         async for batch in SourceIterator("tapes", lambda: source.batches(_EVENTS)):
-            moments = batch.now[(batch.now >= window.since) & (batch.now < window.until)]
+            moments = batch.now[
+                (batch.now >= window.since) & (batch.now <= window.until)
+            ]  # the last bar is known at the end
             if not len(moments):
-                if batch.now[0] >= window.until:
+                if batch.now[0] > window.until:
                     break
                 continue
-            inner = moments[(moments >= session.since) & (moments < session.until)]
-            minutes.update((inner // MINUTE).tolist())
+            inner = moments[(moments >= session.since) & (moments <= session.until)]
+            minutes.update(((inner.clip(session.since + 1) - 1) // MINUTE).tolist())
             first, last = first or int(moments[0]), int(moments[-1])
             low = batch.start + int(batch.now.searchsorted(window.since, "left"))
-            high = batch.start + int(batch.now.searchsorted(window.until, "left"))
+            high = batch.start + int(batch.now.searchsorted(window.until, "right"))
             inside = batch.split(high)[0] if high < batch.stop else batch
             inside = inside.split(low)[1] if low > batch.start else inside
             for message in event_messages(inside):

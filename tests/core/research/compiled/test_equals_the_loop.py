@@ -248,6 +248,15 @@ BOUNDED = {"per_unit": "0.01", "minimum": "0.35", "maximum": "5", "maximum_bps":
 BANDS = {"levels": [0.0, 1.0], "stop": 0.01, "profit": 0.01}
 
 
+def test_many_units_are_counted_to_the_last(host, tmp_path):
+    """Beyond what a float holds to nine decimals."""
+    write(tmp_path / "tape.parquet", 1, ["ES"], 60, 0.001)
+    entries = [({"levels": [9007199.254740993, 0.0], "changes": 1}, {}, ["ES"])]
+    ours = compare(host, catalog_of(tmp_path / "tape.parquet", {"cash": "1e12"}, {}, entries, []), may_short=False)
+    assert not ours.needs_loop
+    assert ours.filled
+
+
 def test_legs_of_a_short_position_hold_buying_power(host, tmp_path):
     """What is left for another order then is the loop's to say; a set without such legs is compiled."""
     tape = tmp_path / "tape.parquet"
