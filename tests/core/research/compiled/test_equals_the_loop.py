@@ -251,7 +251,7 @@ BANDS = {"levels": [0.0, 1.0], "stop": 0.01, "profit": 0.01}
 def test_many_units_are_counted_to_the_last(host, tmp_path):
     """Beyond what a float holds to nine decimals."""
     write(tmp_path / "tape.parquet", 1, ["ES"], 60, 0.001)
-    entries = [({"levels": [9007199.254740993, 0.0], "changes": 1}, {}, ["ES"])]
+    entries = [({"levels": [9007199.254740993, 1 / 3, 14345678.12345679], "changes": 1}, {}, ["ES"])]
     ours = compare(
         host, catalog_of(tmp_path / "tape.parquet", {"cash": "2000000000"}, {}, entries, []), may_short=False
     )
