@@ -21,7 +21,7 @@ from torghut_core.research.experiments import Ledger
 from torghut_core.research.sweeps.files import folder_name, identity, keep
 from torghut_core.research.sweeps.results import Objective, run_sweep
 from torghut_core.research.sweeps.search import Axis, new_search
-from torghut_core.research.sweeps.sweep import OF_SLIPPAGE, Outcome, Runner, Task
+from torghut_core.research.sweeps.sweep import OF_SLIPPAGE, Outcome, Runner, Task, Trial
 from torghut_core.research.sweeps.table import open_table
 from torghut_core.timestamps import EARLIEST, HOUR, LATEST, parse_timestamp
 
@@ -68,6 +68,16 @@ def swept(place, *axes, folder="out", search="grid", trials=None, seed=0, object
 
 def rows(place, folder="out"):
     return pq.read_table(place / folder / "trials.parquet")
+
+
+def test_what_trades_nothing_is_no_best():
+    """A set that lost something is before one that did nothing, and has no rank."""
+
+    def trial(number, gain, fills):
+        return Trial(number=number, params={}, figures={"total_return_pct": gain}, counts={"fills": fills})
+
+    ranked = Objective("total_return_pct").ranked([trial(0, 0.0, 0), trial(1, -2.0, 4), trial(2, -1.0, 2)])
+    assert [each.number for each in ranked] == [2, 1]
 
 
 # What is varied.

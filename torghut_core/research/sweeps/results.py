@@ -41,8 +41,8 @@ class Objective:
             raise InputError(f"--objective: there is no figure {self.name!r} ({did_you_mean(self.name, FIGURES)})")
 
     def value(self, trial: Trial) -> float:
-        """How good a trial is, the higher the better; NaN without the figure."""
-        value = trial.figures.get(self.name, math.nan)
+        """How good a trial is, the higher the better; NaN without the figure, and where nothing was traded."""
+        value = trial.figures.get(self.name, math.nan) if trial.counts.get("fills", 1) else math.nan
         return -value if self.is_minimized else value
 
     def ranked(self, trials: Sequence[Trial]) -> list[Trial]:
