@@ -34,10 +34,10 @@ def test_readme_with_wheels_alone(tmp_path):
 
     The demo comes to what is shown. One edit of a catalog is applied, the one with an error is named, and the rest trades on. The
     stand-in of the venue needs no account; records agree, a stop is confirmed, `doctor` says so, and all of it ends. The
-    strategy is a plugin. The rehearsal's counts agree (of two minutes, not of forty).
+    strategy is a plugin. A backtest and a sweep say that two days are too little, and are in the ledger. The rehearsal's counts agree (of two minutes, not of forty).
     """
     readme = ROOT / "README.md"
-    demo, live, paper, rehearsal = (
+    demo, live, paper, rehearsal, research = (
         block for block in code_of(readme, "sh") if not block.startswith("make ") and "ALPACA_KEY_ID=..." not in block
     )
     newcomer = Newcomer(tmp_path, demo)
@@ -71,6 +71,12 @@ def test_readme_with_wheels_alone(tmp_path):
     (newcomer.folder / "acme").mkdir()
     (newcomer.folder / "acme" / "acme_breakout.py").write_text(code)
     assert "acme-breakout" in newcomer.paste("TORGHUT_PLUGIN_PATH=acme .venv/bin/torghut plugin list\n")
+
+    printed = newcomer.paste(research)
+    assert "equity 499,406.00 USD" in printed
+    assert "4 of 4 sets" in printed
+    assert printed.count("Too little to tell from luck") == 2
+    assert "2 runs, 5 variants" in printed
 
     assert "torghut_testing.live" in rehearsal
     newcomer.keep_others()
