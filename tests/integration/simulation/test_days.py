@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 from torghut_core.errors import InputError
 from torghut_core.research.simulation.days import dates, last_day, manifests, parse_day
 from torghut_core.research.simulation.manifest import load_manifest
@@ -213,11 +212,8 @@ def test_a_process_that_fails_is_torn_down_and_a_killed_command_continues(folder
     path = manifest(folder, "killed", replay={"pace_mode": "accelerated", "acceleration": 60})
     process = begin(path, "--from-date", "2026-01-05", *said)
     run = folder / "runs-killed" / "sim-20260105-1"
-    until = time.monotonic() + PATIENCE
-    while "monitor" not in _phases(run):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: process.poll() is not None or "monitor" in _phases(run))
+    assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=PATIENCE)
     assert not (run / "day-report.json").exists()

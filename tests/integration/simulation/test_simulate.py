@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from torghut_testing.kafka import MockKafka
 from torghut_testing.live.processes import Process
 
 from support.postgres import execute, servers, url_of
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 from torghut_core.timestamps import SECOND
 
 TORGHUT = Path(sys.executable).with_name("torghut")
@@ -218,11 +217,8 @@ def test_a_run_that_was_killed_is_continued_to_the_same_end(folder, done):
     path = manifest(folder, "killed", replay={"pace_mode": "accelerated", "acceleration": 60})
     database = folder / "runs-killed" / "sim-20260105-1" / "state" / "torghut_sim_sim_20260105_1.db"
     process = begin(path)
-    until = time.monotonic() + PATIENCE
-    while not _decided(database):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: process.poll() is not None or _decided(database))
+    assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=PATIENCE)
     assert not (folder / "runs-killed" / "sim-20260105-1" / "report").exists()

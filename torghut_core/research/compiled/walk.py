@@ -167,25 +167,37 @@ def lots(amount: float, size: float, lot: int, enough: int) -> int:
 
 
 @kernel
-def note(
-    fill: IntArray,
-    prices: FloatArray,
+def book(
+    fills: IntArray,
+    fill_prices: FloatArray,
+    filled: int,
+    fees: FloatArray,
+    multiplier: float,
     bar: int,
     row: int,
     strategy: int,
     symbol: int,
     is_buy: bool,
     units: int,
-    basis: int,
-    is_maker: bool,
     price: float,
-    fee: float,
+    basis: int,
     leg: float,
-) -> None:
-    """Write a fill down in its row of the tables of fills."""
+    is_maker: bool,
+) -> tuple[float, float]:
+    """Write a fill down as row `filled` of the tables of fills.
+
+    Returns
+    -------
+    What it takes from the cash, its fee included, and the fee.
+    """
+    quantity = units * UNIT
+    notional = price * quantity * multiplier
+    fee = fee_of(fees, is_buy, notional, quantity, is_maker)
+    fill, prices = fills[filled], fill_prices[filled]
     fill[0], fill[1], fill[2], fill[3] = bar, row, strategy, symbol
     fill[4], fill[5], fill[6], fill[7] = int(is_buy), units, basis, int(is_maker)
     prices[0], prices[1], prices[2] = price, fee, leg
+    return (notional if is_buy else -notional) + fee, fee
 
 
 @kernel
@@ -307,28 +319,27 @@ def walk(
                     units = protects[view]
                     if sign * net[symbol] > -units:
                         return SHARED, 0.0, 0.0
-                    quantity = units * UNIT
-                    notional = price * quantity * multiplier
-                    fee = fee_of(fees[symbol], is_buy, notional, quantity, is_maker)
-                    cash -= sign * notional + fee
-                    paid_fees += fee
                     if filled == len(fills):
                         return FULL, 0.0, 0.0
-                    note(
-                        fills[filled],
-                        fill_prices[filled],
+                    cost, fee = book(
+                        fills,
+                        fill_prices,
+                        filled,
+                        fees[symbol],
+                        multiplier,
                         bar,
                         of_row[view],
                         strategy,
                         symbol,
                         is_buy,
                         units,
-                        basis,
-                        is_maker,
                         price,
-                        fee,
+                        basis,
                         leg,
+                        is_maker,
                     )
+                    cash -= cost
+                    paid_fees += fee
                     filled += 1
                     position[view] = 0
                     net[symbol] += units if is_buy else -units
@@ -363,28 +374,27 @@ def walk(
                         return TIGHT, 0.0, 0.0
                     if orders[order, IS_EXIT] and units > min(-sign * net[symbol], -sign * position[view]):
                         return SHARED, 0.0, 0.0
-                    quantity = units * UNIT
-                    notional = price * quantity * multiplier
-                    fee = fee_of(fees[symbol], is_buy, notional, quantity, False)
-                    cash -= sign * notional + fee
-                    paid_fees += fee
                     if filled == len(fills):
                         return FULL, 0.0, 0.0
-                    note(
-                        fills[filled],
-                        fill_prices[filled],
+                    cost, fee = book(
+                        fills,
+                        fill_prices,
+                        filled,
+                        fees[symbol],
+                        multiplier,
                         bar,
                         orders[order, ROW],
                         view // symbols,
                         symbol,
                         is_buy,
                         units,
-                        AT_OPEN,
-                        False,
                         price,
-                        fee,
+                        AT_OPEN,
                         np.nan,
+                        False,
                     )
+                    cash -= cost
+                    paid_fees += fee
                     filled += 1
                     if net[symbol] == 0:
                         mark[symbol] = price
@@ -456,28 +466,27 @@ def walk(
                     )
                     rests[view] = True
                     if price == price:
-                        quantity = units * UNIT
-                        notional = price * quantity * multiplier
-                        fee = fee_of(fees[symbol], is_buy, notional, quantity, is_maker)
-                        cash -= sign * notional + fee
-                        paid_fees += fee
                         if filled == len(fills):
                             return FULL, 0.0, 0.0
-                        note(
-                            fills[filled],
-                            fill_prices[filled],
+                        cost, fee = book(
+                            fills,
+                            fill_prices,
+                            filled,
+                            fees[symbol],
+                            multiplier,
                             bar,
                             orders[order, ROW],
                             view // symbols,
                             symbol,
                             is_buy,
                             units,
-                            basis,
-                            is_maker,
                             price,
-                            fee,
+                            basis,
                             leg,
+                            is_maker,
                         )
+                        cash -= cost
+                        paid_fees += fee
                         filled += 1
                         position[view] = 0
                         net[symbol] += units if is_buy else -units
